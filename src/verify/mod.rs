@@ -1,1 +1,7 @@
-//! verify
+//! Which drafted tokens are kept.
+
+mod greedy;
+mod outcome;
+
+pub use greedy::GreedyVerifier;
+pub use outcome::{Outcome, OutcomeError};
