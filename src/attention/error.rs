@@ -24,7 +24,9 @@ pub enum AttentionError {
         kv_heads: u32,
     },
     /// A head size no kernel supports.
-    #[error("`{name}` is {dim}; it must be a multiple of 4 from 4 to 256 (pad the head with zeros)")]
+    #[error(
+        "`{name}` is {dim}; it must be a multiple of 4 from 4 to 256 (pad the head with zeros)"
+    )]
     HeadDim {
         /// The field.
         name: &'static str,

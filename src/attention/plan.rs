@@ -101,7 +101,9 @@ impl AttentionPlan {
 
     fn partial_rows(&self) -> u64 {
         let p = &self.problem;
-        u64::from(p.batch) * u64::from(p.max_queries) * u64::from(p.query_heads)
+        u64::from(p.batch)
+            * u64::from(p.max_queries)
+            * u64::from(p.query_heads)
             * u64::from(self.max_spans())
     }
 
@@ -120,9 +122,7 @@ impl AttentionPlan {
                 text,
                 "{}: up to {rows} packed rows a workgroup, {} invocations, {} bytes of workgroup \
                  memory",
-                kernel.name,
-                kernel.workgroup_size[0],
-                kernel.workgroup_bytes,
+                kernel.name, kernel.workgroup_size[0], kernel.workgroup_bytes,
             );
         }
         let _ = writeln!(
@@ -270,7 +270,11 @@ impl PreparedAttention {
         }
         match (problem.mask, io.tree) {
             (Mask::Tree { max_nodes }, Some(tree)) => {
-                needs.push(("tree", tree.size, batch * tree::blob_words(max_nodes) as u64 * 4));
+                needs.push((
+                    "tree",
+                    tree.size,
+                    batch * tree::blob_words(max_nodes as usize) as u64 * 4,
+                ));
             }
             (Mask::Tree { .. }, None) => {
                 return Err(AttentionError::Argument {
@@ -323,9 +327,9 @@ impl PreparedAttention {
             o_token: p.output.token_stride / 4,
             o_head: p.output.head_stride / 4,
             max_spans: self.plan.max_spans(),
-            tree_words: tree::ancestor_words(max_nodes) as u32,
-            tree_base: tree::ancestor_offset(max_nodes) as u32,
-            tree_stride: tree::blob_words(max_nodes) as u32,
+            tree_words: tree::ancestor_words(max_nodes as usize) as u32,
+            tree_base: tree::ancestors_offset(max_nodes as usize) as u32,
+            tree_stride: tree::blob_words(max_nodes as usize) as u32,
             scale: p.scale * std::f32::consts::LOG2_E,
         }
     }
@@ -357,6 +361,7 @@ impl Attention {
         };
         let sequences = self.batch * self.kv_heads;
         decode.encode(pass, [rows.div_ceil(*block), spans, sequences]);
-        self.merge.encode(pass, [self.query_heads, queries, self.batch]);
+        self.merge
+            .encode(pass, [self.query_heads, queries, self.batch]);
     }
 }

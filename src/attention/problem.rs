@@ -150,9 +150,8 @@ impl AttentionProblem {
         max_queries: u32,
         max_keys: u32,
     ) -> Self {
-        let dense = |tokens, heads| {
-            TensorLayout::token_major(Element::F32, tokens, heads, head_dim)
-        };
+        let dense =
+            |tokens, heads| TensorLayout::token_major(Element::F32, tokens, heads, head_dim);
         Self {
             batch: 1,
             query_heads,
@@ -194,10 +193,7 @@ impl AttentionProblem {
                 kv_heads: self.kv_heads,
             });
         }
-        for (name, dim) in [
-            ("head_dim", self.head_dim),
-            ("value_dim", self.value_dim),
-        ] {
+        for (name, dim) in [("head_dim", self.head_dim), ("value_dim", self.value_dim)] {
             if dim == 0 || !dim.is_multiple_of(4) || dim > 256 {
                 return Err(AttentionError::HeadDim { name, dim });
             }
@@ -208,11 +204,7 @@ impl AttentionProblem {
             ("value", &self.value),
             ("output", &self.output),
         ] {
-            for stride in [
-                layout.batch_stride,
-                layout.token_stride,
-                layout.head_stride,
-            ] {
+            for stride in [layout.batch_stride, layout.token_stride, layout.head_stride] {
                 if !stride.is_multiple_of(4) {
                     return Err(AttentionError::Stride { name, stride });
                 }
@@ -242,17 +234,18 @@ impl AttentionProblem {
     /// Bytes that the view of a tensor must cover.
     pub(super) fn extent(&self, tensor: &str) -> u64 {
         match tensor {
-            "query" => {
-                self.query
-                    .extent(self.batch, self.max_queries, self.query_heads, self.head_dim)
-            }
+            "query" => self.query.extent(
+                self.batch,
+                self.max_queries,
+                self.query_heads,
+                self.head_dim,
+            ),
             "key" => self
                 .key
                 .extent(self.batch, self.max_keys, self.kv_heads, self.head_dim),
-            "value" => {
-                self.value
-                    .extent(self.batch, self.max_keys, self.kv_heads, self.value_dim)
-            }
+            "value" => self
+                .value
+                .extent(self.batch, self.max_keys, self.kv_heads, self.value_dim),
             _ => self.output.extent(
                 self.batch,
                 self.max_queries,

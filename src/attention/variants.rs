@@ -114,11 +114,7 @@ const DECODE_TREE: &[Binding] = &[
 ];
 
 /// The decode and verify kernel for blocks of `rows` packed rows.
-pub(super) fn decode(
-    capabilities: &Capabilities,
-    problem: &AttentionProblem,
-    rows: u32,
-) -> Kernel {
+pub(super) fn decode(capabilities: &Capabilities, problem: &AttentionProblem, rows: u32) -> Kernel {
     let width = capabilities
         .spread_width()
         .filter(|_| capabilities.class == AdapterClass::Software);

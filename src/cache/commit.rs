@@ -72,7 +72,10 @@ impl Commit {
                     ("cache", BufferView::whole(segment)),
                 ],
             )?;
-            let limit = gpu.capabilities().limits.max_compute_workgroups_per_dimension;
+            let limit = gpu
+                .capabilities()
+                .limits
+                .max_compute_workgroups_per_dimension;
             let groups = crate::ops::spread(params.lanes.div_ceil(LANES), limit);
             dispatches.push((Dispatch::new(pipeline.clone(), arguments), groups));
         }

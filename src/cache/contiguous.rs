@@ -124,7 +124,9 @@ impl ContiguousCache {
         if layer >= self.shape.layers {
             return None;
         }
-        let buffer = self.segments.get((layer / self.layers_per_segment) as usize)?;
+        let buffer = self
+            .segments
+            .get((layer / self.layers_per_segment) as usize)?;
         let index = u64::from(layer % self.layers_per_segment) * 2 + half;
         let size = self.shape.half_bytes();
         Some(BufferView::range(buffer, index * size, size))

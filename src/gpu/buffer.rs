@@ -66,10 +66,14 @@ impl<'a> BufferView<'a> {
             ),
         };
         if self.size == 0 || self.offset.saturating_add(self.size) > self.buffer.size() {
-            return Err(fail("use a range that is not empty and inside the buffer".into()));
+            return Err(fail(
+                "use a range that is not empty and inside the buffer".into(),
+            ));
         }
         if !self.offset.is_multiple_of(u64::from(alignment)) {
-            return Err(fail(format!("the offset must be a multiple of {alignment}")));
+            return Err(fail(format!(
+                "the offset must be a multiple of {alignment}"
+            )));
         }
         if !self.size.is_multiple_of(4) {
             return Err(fail("the size must be a multiple of 4".into()));

@@ -56,7 +56,9 @@ pub enum GpuError {
         problem: String,
     },
     /// Two views that may not overlap do.
-    #[error("`{written}` is written by the kernel and shares bytes with `{other}`; use disjoint ranges")]
+    #[error(
+        "`{written}` is written by the kernel and shares bytes with `{other}`; use disjoint ranges"
+    )]
     Alias {
         /// The argument that is written.
         written: &'static str,

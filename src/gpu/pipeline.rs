@@ -77,15 +77,20 @@ impl Gpu {
             layout,
             bindings: kernel.bindings,
         });
-        let mut cache = self.pipelines().0.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(cache
-            .entry(kernel.name.clone())
-            .or_insert(pipeline)
-            .clone())
+        let mut cache = self
+            .pipelines()
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        Ok(cache.entry(kernel.name.clone()).or_insert(pipeline).clone())
     }
 
     fn cached(&self, name: &str) -> Option<Arc<Pipeline>> {
-        let cache = self.pipelines().0.lock().unwrap_or_else(PoisonError::into_inner);
+        let cache = self
+            .pipelines()
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         cache.get(name).cloned()
     }
 

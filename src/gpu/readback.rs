@@ -32,7 +32,10 @@ impl ReadBack {
 
     /// Records the copy of the first bytes of `source` that fit.
     pub fn encode(&self, encoder: &mut CommandEncoder, source: &Buffer, offset: u64) {
-        let size = self.staging.size().min(source.size().saturating_sub(offset));
+        let size = self
+            .staging
+            .size()
+            .min(source.size().saturating_sub(offset));
         encoder.copy_buffer_to_buffer(source, offset, &self.staging, 0, size);
     }
 
@@ -69,10 +72,7 @@ impl Gpu {
     ///
     /// # Errors
     /// [`GpuError::ReadBack`].
-    pub async fn read_buffer<T: bytemuck::Pod>(
-        &self,
-        buffer: &Buffer,
-    ) -> Result<Vec<T>, GpuError> {
+    pub async fn read_buffer<T: bytemuck::Pod>(&self, buffer: &Buffer) -> Result<Vec<T>, GpuError> {
         let back = ReadBack::new(self, "read_buffer", buffer.size());
         let mut encoder = self.device().create_command_encoder(&Default::default());
         back.encode(&mut encoder, buffer, 0);

@@ -17,7 +17,7 @@ use crate::{
         Argmax, Embed, Epilogue, Linear, LinearIo, Matrix, RmsNorm, RmsNormIo, Rope, RopeIo,
         RopeShape, Rows, StepBuffer, SwiGlu,
     },
-    tree,
+    tree::{self, BlobField},
     verify::GreedyVerifier,
 };
 
@@ -149,10 +149,12 @@ impl Decoder {
         let draft_rows = options.max_draft + 1;
         let step = StepBuffer::new(gpu, 1, 0)?;
         let one_row = StepBuffer::new(gpu, 1, 0)?;
-        let blob = gpu.storage("tree", tree::blob_words(rows) as u64 * 4)?;
-        // Arrays of the blob: tokens first, depths fifth; see `tree`.
-        let array = |i: u64| BufferView::range(&blob, i * u64::from(rows) * 4, u64::from(rows) * 4);
-        let (tokens, depth) = (array(tree::TOKEN), array(tree::DEPTH));
+        let blob = gpu.storage("tree", tree::blob_words(rows as usize) as u64 * 4)?;
+        let field = |field: BlobField| {
+            let offset = tree::field_offset(field, rows as usize) as u64 * 4;
+            BufferView::range(&blob, offset, u64::from(rows) * 4)
+        };
+        let (tokens, depth) = (field(BlobField::Token), field(BlobField::Depth));
 
         let buffer = |label: &str, rows: u32, width: u32| {
             gpu.storage(label, u64::from(rows) * u64::from(width) * 4)

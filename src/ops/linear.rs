@@ -215,15 +215,19 @@ impl Linear {
                 break; // larger tiles need more still: the smaller ones serve all sizes
             }
             let pipeline = gpu.pipeline(&kernel).await?;
-            let dispatches = matrix.parts.iter().map(|part| {
-                Self::bind_part(gpu, &pipeline, matrix, part, epilogue, step, io)
-            });
+            let dispatches = matrix
+                .parts
+                .iter()
+                .map(|part| Self::bind_part(gpu, &pipeline, matrix, part, epilogue, step, io));
             variants.push((tokens, dispatches.collect::<Result<_, _>>()?));
         }
         Ok(Self {
             variants,
             tiles: matrix.parts.iter().map(|p| p.tiles).collect(),
-            max_groups: gpu.capabilities().limits.max_compute_workgroups_per_dimension,
+            max_groups: gpu
+                .capabilities()
+                .limits
+                .max_compute_workgroups_per_dimension,
         })
     }
 

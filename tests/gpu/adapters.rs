@@ -58,11 +58,14 @@ fn open() -> Vec<TestGpu> {
         push("all features", capabilities.clone());
         push("no optional feature", capabilities.clone().floor());
         // The kernels that hardware gets, and the compiler's run-time checks in every kernel.
-        push("hardware kernels, checked", Capabilities {
-            class: sunfleck::gpu::AdapterClass::Hardware,
-            checked_shaders: true,
-            ..capabilities.floor()
-        });
+        push(
+            "hardware kernels, checked",
+            Capabilities {
+                class: sunfleck::gpu::AdapterClass::Hardware,
+                checked_shaders: true,
+                ..capabilities.floor()
+            },
+        );
     }
     gpus
 }
@@ -78,7 +81,10 @@ pub fn on_every_adapter(test: impl Fn(&TestGpu)) {
 impl TestGpu {
     /// Records with `record` into one pass, submits, and waits.
     pub fn run(&self, record: impl FnOnce(&mut wgpu::ComputePass<'_>)) {
-        let mut encoder = self.gpu.device().create_command_encoder(&Default::default());
+        let mut encoder = self
+            .gpu
+            .device()
+            .create_command_encoder(&Default::default());
         record(&mut encoder.begin_compute_pass(&Default::default()));
         self.gpu.queue().submit([encoder.finish()]);
     }

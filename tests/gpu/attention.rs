@@ -3,7 +3,11 @@
 use sunfleck::{
     attention::{AttentionIo, AttentionProblem, Element, Mask, NO_KEY, TensorLayout, lengths},
     gpu::BufferView,
-    reference::{self, AttentionOptions, AttentionShape, Storage, Tolerance, compare},
+    reference::{
+        attention::{self as twin, AttentionOptions, AttentionShape},
+        compare::{Tolerance, compare},
+        storage::Storage,
+    },
 };
 
 use crate::{
@@ -26,7 +30,11 @@ fn case(heads: u32, kv_heads: u32, dim: u32, queries: u32, keys: u32) -> Case {
 
 /// Puts `[batch, token, head, dim]` values where `layout` wants them; the rest is NaN, which must
 /// not leak.
-fn scatter(layout: &TensorLayout, values: &[f32], [batch, tokens, heads, dim]: [usize; 4]) -> Vec<u8> {
+fn scatter(
+    layout: &TensorLayout,
+    values: &[f32],
+    [batch, tokens, heads, dim]: [usize; 4],
+) -> Vec<u8> {
     let last = (batch - 1) * layout.batch_stride as usize
         + (tokens - 1) * layout.token_stride as usize
         + (heads - 1) * layout.head_stride as usize
@@ -48,7 +56,11 @@ fn scatter(layout: &TensorLayout, values: &[f32], [batch, tokens, heads, dim]: [
     }
 }
 
-fn gather(layout: &TensorLayout, bytes: &[u8], [batch, tokens, heads, dim]: [usize; 4]) -> Vec<f32> {
+fn gather(
+    layout: &TensorLayout,
+    bytes: &[u8],
+    [batch, tokens, heads, dim]: [usize; 4],
+) -> Vec<f32> {
     let elements: Vec<f32> = match layout.element {
         Element::F16 => bytemuck::pod_collect_to_vec::<_, half::f16>(bytes)
             .iter()
@@ -83,21 +95,29 @@ pub fn run(
     tree: Option<&[u32]>,
 ) -> (Vec<f32>, Vec<f32>) {
     let p = problem;
-    let dims = |tokens: u32, heads: u32, dim: u32| {
-        [p.batch, tokens, heads, dim].map(|n| n as usize)
-    };
+    let dims =
+        |tokens: u32, heads: u32, dim: u32| [p.batch, tokens, heads, dim].map(|n| n as usize);
     let q_dims = dims(p.max_queries, p.query_heads, p.head_dim);
     let o_dims = dims(p.max_queries, p.query_heads, p.value_dim);
     let gpu_buffer = |label: &str, bytes: &[u8]| gpu.gpu.storage_with(label, bytes).unwrap();
     let query = gpu_buffer("q", &scatter(&p.query, q, q_dims));
-    let key = gpu_buffer("k", &scatter(&p.key, k, dims(p.max_keys, p.kv_heads, p.head_dim)));
-    let value = gpu_buffer("v", &scatter(&p.value, v, dims(p.max_keys, p.kv_heads, p.value_dim)));
+    let key = gpu_buffer(
+        "k",
+        &scatter(&p.key, k, dims(p.max_keys, p.kv_heads, p.head_dim)),
+    );
+    let value = gpu_buffer(
+        "v",
+        &scatter(&p.value, v, dims(p.max_keys, p.kv_heads, p.value_dim)),
+    );
     let zeros = vec![0.0; o_dims.iter().product()];
     let output = gpu_buffer("o", &scatter(&p.output, &zeros, o_dims));
     let rows = q_dims[0] * q_dims[1] * q_dims[2];
     let lse = gpu.gpu.storage("lse", rows as u64 * 4).unwrap();
     let words = lengths(sequences);
-    let lengths = gpu.gpu.storage_with("lengths", words.as_flattened()).unwrap();
+    let lengths = gpu
+        .gpu
+        .storage_with("lengths", words.as_flattened())
+        .unwrap();
     let tree = tree.map(|words| gpu.gpu.storage_with("tree", words).unwrap());
     let prepared = pollster::block_on(gpu.gpu.plan_attention(p).unwrap().prepare()).unwrap();
     let workspace = prepared.workspace().unwrap();
@@ -141,7 +161,10 @@ fn check_masked(
     let rows = shape.batch * shape.queries * shape.query_heads;
     let kv_rows = shape.batch * shape.keys * shape.kv_heads;
     let round = |element: Element, values: Vec<f32>| -> Vec<f32> {
-        values.iter().map(|v| storage(element).round(f64::from(*v)) as f32).collect()
+        values
+            .iter()
+            .map(|v| storage(element).round(f64::from(*v)) as f32)
+            .collect()
     };
     let q = round(p.query.element, random.normals(rows * shape.head_dim));
     let mut k = round(p.key.element, random.normals(kv_rows * shape.head_dim));
@@ -158,7 +181,11 @@ fn check_masked(
         run(gpu, p, sequences, [&q, &k_nan, &v_nan], tree)
     };
     // The twin takes one sequence at a time, with its own lengths.
-    for (b, (queries, keys)) in sequences.iter().map(|(q, k)| (*q as usize, *k as usize)).enumerate() {
+    for (b, (queries, keys)) in sequences
+        .iter()
+        .map(|(q, k)| (*q as usize, *k as usize))
+        .enumerate()
+    {
         let one = AttentionShape {
             batch: 1,
             queries,
@@ -171,9 +198,9 @@ fn check_masked(
         let kv_rows = keys * shape.kv_heads;
         let seen = visible.map(|f| move |_: usize, query: usize, key: usize| f(b, query, key));
         let mask = match (&seen, p.mask) {
-            (Some(f), _) => reference::Mask::Visible(f),
-            (None, Mask::None) => reference::Mask::None,
-            _ => reference::Mask::Causal,
+            (Some(f), _) => twin::Mask::Visible(f),
+            (None, Mask::None) => twin::Mask::None,
+            _ => twin::Mask::Causal,
         };
         let options = AttentionOptions {
             scale: Some(f64::from(p.scale)),
@@ -184,12 +211,11 @@ fn check_masked(
         let q = &q[q_at * dk..][..q_rows * dk];
         let k = &mut k[kv_at * dk..][..kv_rows * dk];
         let v = &mut v[kv_at * dv..][..kv_rows * dv];
-        let expected = reference::attention(&one, q, k, v, &options).unwrap();
+        let expected = twin::attention(&one, q, k, v, &options).unwrap();
         let what = format!("{}: {p:?} {sequences:?} sequence {b}", gpu.name);
         let tolerance = match p.output.element {
             Element::F16 => {
-                let naive =
-                    reference::naive_attention(&one, q, k, v, &options, Storage::F16).unwrap();
+                let naive = twin::naive_attention(&one, q, k, v, &options, Storage::F16).unwrap();
                 Tolerance::twice_naive(&naive.output, &expected.output)
             }
             _ => Tolerance::F32,
@@ -301,9 +327,10 @@ fn draft_tree_sees_ancestors_only() {
     on_every_adapter(|gpu| {
         // Forty nodes: the ancestor sets take two words.
         let mut random = Random(77);
-        let parents: Vec<u32> = (0..40u32).map(|i| random.below(i.max(1))).collect();
+        let mut parents: Vec<u32> = (0..40).map(|i: u32| random.below(i.max(1))).collect();
+        parents[0] = sunfleck::tree::NONE;
         let tokens: Vec<u32> = (0..40).collect();
-        let tree = DraftTree::from_parents(&tokens, &parents, DrawKind::TopK).unwrap();
+        let tree = DraftTree::from_parents(tokens, parents.clone(), DrawKind::TopK).unwrap();
         let (nodes, past) = (40, 260);
         let mut tree_case = case(6, 2, 32, nodes, past + nodes);
         tree_case.problem.mask = Mask::Tree { max_nodes: 64 };

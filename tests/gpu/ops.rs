@@ -6,7 +6,12 @@ use sunfleck::{
         Argmax, CacheElement, Embed, Epilogue, Linear, LinearIo, Matrix, MatrixWriter, RmsNorm,
         RmsNormIo, Rope, RopeIo, RopeShape, Rows, StepBuffer, SwiGlu, WeightType,
     },
-    reference::{self, BlockFormat, Tolerance, compare},
+    reference::{
+        activation,
+        blocks::{self, BlockFormat},
+        compare::{Tolerance, compare},
+        linear as twin, norm, reduce, rope,
+    },
 };
 
 use crate::{
@@ -26,16 +31,20 @@ fn format(weight_type: WeightType) -> BlockFormat {
 }
 
 /// Random weights as stored bytes, and dequantised by the twin: `[row, column]`.
-fn weights(random: &mut Random, ty: WeightType, rows: usize, columns: usize) -> (Vec<u8>, Vec<f64>) {
+fn weights(
+    random: &mut Random,
+    ty: WeightType,
+    rows: usize,
+    columns: usize,
+) -> (Vec<u8>, Vec<f64>) {
     let values = random.normals(rows * columns);
-    let bytes = reference::quantise(format(ty), &values).unwrap();
-    let dequantised = reference::dequantise(format(ty), &bytes).unwrap();
+    let bytes = blocks::quantise(format(ty), &values).unwrap();
+    let dequantised = blocks::dequantise(format(ty), &bytes).unwrap();
     (bytes, dequantised)
 }
 
 fn upload(gpu: &TestGpu, ty: WeightType, rows: usize, columns: usize, bytes: &[u8]) -> Matrix {
-    let mut writer =
-        MatrixWriter::new(&gpu.gpu, "w", ty, rows as u32, columns as u32).unwrap();
+    let mut writer = MatrixWriter::new(&gpu.gpu, "w", ty, rows as u32, columns as u32).unwrap();
     // In two pieces, the first not a whole tile.
     let cut = writer.row_bytes() * (rows / 3);
     writer.push_rows(&bytes[..cut]);
@@ -44,7 +53,7 @@ fn upload(gpu: &TestGpu, ty: WeightType, rows: usize, columns: usize, bytes: &[u
 }
 
 /// `x` with rows padded to a multiple of 32 columns.
-fn padded(x: &[f32], columns: usize) -> (Vec<f32>, usize) {
+fn pad_rows(x: &[f32], columns: usize) -> (Vec<f32>, usize) {
     let stride = columns.next_multiple_of(32);
     let rows = x.chunks_exact(columns).flat_map(|row| {
         let padding = std::iter::repeat_n(0.0, stride - columns);
@@ -55,13 +64,20 @@ fn padded(x: &[f32], columns: usize) -> (Vec<f32>, usize) {
 
 const CANARY: f32 = 12345.0;
 
-fn linear(gpu: &TestGpu, ty: WeightType, epilogue: Epilogue, tokens: usize, rows: usize, columns: usize) {
+fn linear(
+    gpu: &TestGpu,
+    ty: WeightType,
+    epilogue: Epilogue,
+    tokens: usize,
+    rows: usize,
+    columns: usize,
+) {
     let mut random = Random(7 + tokens as u64);
     let (bytes, w) = weights(&mut random, ty, rows, columns);
     let x = random.normals(tokens * columns);
     let residual = random.normals(tokens * rows);
     let matrix = upload(gpu, ty, rows, columns, &bytes);
-    let (x_padded, x_stride) = padded(&x, columns);
+    let (x_padded, x_stride) = pad_rows(&x, columns);
     let x_buffer = gpu.gpu.storage_with("x", &x_padded).unwrap();
     // A canary before and after each token's results.
     let y_stride = rows + 2;
@@ -81,18 +97,24 @@ fn linear(gpu: &TestGpu, ty: WeightType, epilogue: Epilogue, tokens: usize, rows
     let layer = pollster::block_on(Linear::new(&gpu.gpu, &matrix, epilogue, &step, &io)).unwrap();
     gpu.run(|pass| layer.encode(pass, tokens as u32));
     let got: Vec<f32> = gpu.read(&y_buffer);
-    let residual: Option<Vec<f64>> = (epilogue == Epilogue::Add)
-        .then(|| residual.iter().map(|v| f64::from(*v)).collect());
-    let expected =
-        reference::linear(&x, &w, residual.as_deref(), tokens, columns, rows).unwrap();
+    let residual: Option<Vec<f64>> =
+        (epilogue == Epilogue::Add).then(|| residual.iter().map(|v| f64::from(*v)).collect());
+    let expected = twin::linear(&x, &w, residual.as_deref(), tokens, columns, rows).unwrap();
     let result: Vec<f32> = (0..tokens)
         .flat_map(|t| got[t * y_stride + 1..][..rows].to_vec())
         .collect();
-    let what = format!("{}: linear {ty:?} {epilogue:?} {tokens}x{rows}x{columns}", gpu.name);
+    let what = format!(
+        "{}: linear {ty:?} {epilogue:?} {tokens}x{rows}x{columns}",
+        gpu.name
+    );
     compare(&what, &result, &expected, Tolerance::F32).unwrap();
     for t in 0..tokens {
         assert_eq!(got[t * y_stride], CANARY, "{what}: before token {t}");
-        assert_eq!(got[t * y_stride + rows + 1], CANARY, "{what}: after token {t}");
+        assert_eq!(
+            got[t * y_stride + rows + 1],
+            CANARY,
+            "{what}: after token {t}"
+        );
     }
 }
 
@@ -146,10 +168,10 @@ fn swiglu_fused_into_the_linear_layer_equals_its_twin() {
                     .unwrap();
             gpu.run(|pass| layer.encode(pass, tokens as u32));
             let got: Vec<f32> = gpu.read(&y_buffer);
-            let result: Vec<f32> =
-                (0..tokens).flat_map(|t| got[t * halves..][..width].to_vec()).collect();
-            let expected =
-                reference::linear_swiglu(&x, &gate, &up, tokens, columns, width).unwrap();
+            let result: Vec<f32> = (0..tokens)
+                .flat_map(|t| got[t * halves..][..width].to_vec())
+                .collect();
+            let expected = twin::linear_swiglu(&x, &gate, &up, tokens, columns, width).unwrap();
             compare(&gpu.name, &result, &expected, Tolerance::F32).unwrap();
         }
     });
@@ -176,7 +198,7 @@ fn swiglu_on_its_own_equals_its_twin() {
         .unwrap();
         gpu.run(|pass| op.encode(pass, rows as u32));
         let got: Vec<f32> = gpu.read(&up_buffer);
-        let expected = reference::swiglu(&gate, &up).unwrap();
+        let expected = activation::swiglu(&gate, &up).unwrap();
         for row in 0..rows {
             let at = row * stride;
             let (got, kept) = got[at..at + stride].split_at(width);
@@ -196,7 +218,10 @@ fn embedding_equals_its_twin_for_every_weight_type() {
             let (bytes, table) = weights(&mut random, ty, vocabulary, width);
             let matrix = upload(gpu, ty, vocabulary, width, &bytes);
             let ids = gpu.gpu.storage_with("tokens", &tokens).unwrap();
-            let y = gpu.gpu.storage("y", (tokens.len() * width * 4) as u64).unwrap();
+            let y = gpu
+                .gpu
+                .storage("y", (tokens.len() * width * 4) as u64)
+                .unwrap();
             let step = StepBuffer::new(&gpu.gpu, tokens.len() as u32, 0).unwrap();
             let embed = pollster::block_on(Embed::new(
                 &gpu.gpu,
@@ -213,7 +238,13 @@ fn embedding_equals_its_twin_for_every_weight_type() {
                 .iter()
                 .flat_map(|t| table[*t as usize * width..][..width].to_vec())
                 .collect();
-            compare(&format!("{} {ty:?}", gpu.name), &got, &expected, Tolerance::F32).unwrap();
+            compare(
+                &format!("{} {ty:?}", gpu.name),
+                &got,
+                &expected,
+                Tolerance::F32,
+            )
+            .unwrap();
         }
     });
 }
@@ -236,9 +267,8 @@ fn rms_norm_equals_its_twin_and_can_take_the_last_row_alone() {
             width: width as u32,
             stride: stride as u32,
         };
-        let expected = |row: usize| {
-            reference::rms_norm(&x[row * stride..][..width], &weight, 1e-5).unwrap()
-        };
+        let expected =
+            |row: usize| norm::rms_norm(&x[row * stride..][..width], &weight, 1e-5).unwrap();
         let all = pollster::block_on(RmsNorm::new(&gpu.gpu, &step, &io, 1e-5, Rows::All)).unwrap();
         gpu.run(|pass| all.encode(pass, rows as u32));
         let got: Vec<f32> = gpu.read(&y_buffer);
@@ -246,10 +276,17 @@ fn rms_norm_equals_its_twin_and_can_take_the_last_row_alone() {
             let result = &got[row * stride..][..width];
             compare(&gpu.name, result, &expected(row), Tolerance::F32).unwrap();
         }
-        let last = pollster::block_on(RmsNorm::new(&gpu.gpu, &step, &io, 1e-5, Rows::Last)).unwrap();
+        let last =
+            pollster::block_on(RmsNorm::new(&gpu.gpu, &step, &io, 1e-5, Rows::Last)).unwrap();
         gpu.run(|pass| last.encode(pass, rows as u32));
         let got: Vec<f32> = gpu.read(&y_buffer);
-        compare(&gpu.name, &got[..width], &expected(rows - 1), Tolerance::F32).unwrap();
+        compare(
+            &gpu.name,
+            &got[..width],
+            &expected(rows - 1),
+            Tolerance::F32,
+        )
+        .unwrap();
     });
 }
 
@@ -273,7 +310,10 @@ fn rope_rotates_by_depth_and_appends_by_row() {
             let depth_buffer = gpu.gpu.storage_with("depth", &depth).unwrap();
             let table = shape.table(32, 10_000.0, 2.0);
             let table_buffer = gpu.gpu.storage_with("table", table.as_flattened()).unwrap();
-            let query = gpu.gpu.storage("query", (rows * 3 * dim * 4) as u64).unwrap();
+            let query = gpu
+                .gpu
+                .storage("query", (rows * 3 * dim * 4) as u64)
+                .unwrap();
             let half = 2 * 24 * 16 * element.bytes();
             let key = gpu.gpu.storage("key", half).unwrap();
             let value = gpu.gpu.storage("value", half).unwrap();
@@ -290,24 +330,32 @@ fn rope_rotates_by_depth_and_appends_by_row() {
             gpu.run(|pass| op.encode(pass, rows as u32));
 
             let positions: Vec<u32> = depth.iter().map(|d| past + d).collect();
-            let twin = reference::Rope {
+            let twin = rope::Rope {
                 position_scale: 0.5,
-                ..reference::Rope::new(12, 10_000.0)
+                ..rope::Rope::new(12, 10_000.0)
             };
             let part = |first: usize, heads: usize| -> Vec<f32> {
                 x.chunks_exact(7 * dim)
                     .flat_map(|row| row[first * dim..][..heads * dim].to_vec())
                     .collect()
             };
-            let expected = reference::rope(&part(0, 3), &positions, 3, dim, &twin).unwrap();
-            compare(&gpu.name, &gpu.read::<f32>(&query), &expected, Tolerance::F32).unwrap();
-            let keys = reference::rope(&part(3, 2), &positions, 2, dim, &twin).unwrap();
+            let expected = rope::rope(&part(0, 3), &positions, 3, dim, &twin).unwrap();
+            compare(
+                &gpu.name,
+                &gpu.read::<f32>(&query),
+                &expected,
+                Tolerance::F32,
+            )
+            .unwrap();
+            let keys = rope::rope(&part(3, 2), &positions, 2, dim, &twin).unwrap();
             let values: Vec<f64> = part(5, 2).iter().map(|v| f64::from(*v)).collect();
             for (buffer, expected) in [(&key, keys), (&value, values)] {
                 let stored: Vec<f32> = match element {
-                    CacheElement::F16 => {
-                        gpu.read::<half::f16>(buffer).iter().map(|v| v.to_f32()).collect()
-                    }
+                    CacheElement::F16 => gpu
+                        .read::<half::f16>(buffer)
+                        .iter()
+                        .map(|v| v.to_f32())
+                        .collect(),
                     _ => gpu.read(buffer),
                 };
                 let mut slots = vec![0.0; stored.len()]; // [head, slot, dim]; other slots stay zero
@@ -342,7 +390,10 @@ fn argmax_takes_the_lowest_of_equals_and_never_a_nan() {
         logits[3 * vocabulary..].fill(f32::NEG_INFINITY);
         logits[3 * vocabulary + 8000] = -1e30; // row 3: all but one forbidden
         let logits_buffer = gpu.gpu.storage_with("logits", &logits).unwrap();
-        let out = gpu.gpu.storage("candidates", (rows * blocks * 8) as u64).unwrap();
+        let out = gpu
+            .gpu
+            .storage("candidates", (rows * blocks * 8) as u64)
+            .unwrap();
         let step = StepBuffer::new(&gpu.gpu, rows as u32, 0).unwrap();
         let op = pollster::block_on(Argmax::new(
             &gpu.gpu,
@@ -359,7 +410,7 @@ fn argmax_takes_the_lowest_of_equals_and_never_a_nan() {
                 let begin = block * Argmax::BLOCK as usize;
                 let end = vocabulary.min(begin + Argmax::BLOCK as usize);
                 let slice = &logits[row * vocabulary..][begin..end];
-                let expected = reference::argmax(slice).map(|i| (i + begin) as u32);
+                let expected = reduce::argmax(slice).map(|i| (i + begin) as u32);
                 let got = words[(row * blocks + block) * 2 + 1];
                 let got = (got != u32::MAX).then_some(got);
                 // A block of nothing but -inf may have no candidate.
