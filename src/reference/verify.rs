@@ -28,7 +28,7 @@ impl Verified {
 /// Greedy verification: descend while a child has the token that the target model would choose.
 ///
 /// `argmax[node]` is the likeliest token after each node (ties to the lowest id), or
-/// [`NO_ID`](super::reduce::NO_ID) for logits that are all NaN, which no child matches. Of several
+/// [`NO_ID`] for logits that are all NaN, which no child matches. Of several
 /// children with that token (an Iid draw) the first is taken. The kept tokens are exactly those of
 /// plain greedy decoding.
 ///

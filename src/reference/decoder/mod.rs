@@ -344,5 +344,4 @@ fn check_weights(config: &DecoderConfig, weights: &DecoderWeights) -> Result<(),
 }
 
 #[cfg(test)]
-#[path = "decoder_tests.rs"]
 mod tests;

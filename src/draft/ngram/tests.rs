@@ -1,4 +1,5 @@
 use super::*;
+use crate::tree::NONE;
 use proptest::prelude::*;
 
 fn options(min_ngram: usize, max_ngram: usize, max_tokens: usize) -> NgramOptions {
