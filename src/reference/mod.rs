@@ -22,13 +22,18 @@
 pub mod activation;
 pub mod attention;
 pub mod blocks;
+pub mod cache;
 pub mod compare;
+#[cfg(feature = "generate")]
+pub mod decoder;
 pub mod embedding;
 pub mod linear;
 pub mod norm;
+pub mod philox;
 pub mod reduce;
 pub mod rope;
 pub mod storage;
+pub mod verify;
 
 /// A number that widens to `f64` without loss.
 pub trait Element: Copy + Into<f64> {}

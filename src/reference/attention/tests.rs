@@ -138,6 +138,19 @@ fn no_keys_at_all_gives_zero() {
 }
 
 #[test]
+fn no_queries_give_nothing_whatever_the_batch() {
+    let shape = AttentionShape {
+        batch: usize::MAX,
+        queries: 0,
+        keys: 0,
+        ..SHAPE
+    };
+    let none: [f32; 0] = [];
+    let result = attention(&shape, &none, &none, &none, &AttentionOptions::default()).unwrap();
+    assert!(result.output.is_empty() && result.lse.is_empty());
+}
+
+#[test]
 fn minus_infinite_bias_hides_a_key_like_the_mask() {
     let visible = |batch: usize, query: usize, key: usize| !(batch + query + key).is_multiple_of(3);
     let mut bias = Vec::new();
