@@ -6,7 +6,7 @@ use wgpu::{BindGroup, Buffer, ComputePass};
 
 use super::{
     AttentionError, AttentionProblem, Mask,
-    variants::{self, AttentionParams, SPAN},
+    kernels::{self, AttentionParams, SPAN},
 };
 use crate::{
     gpu::{BufferView, Gpu, GpuError, Kernel, Pipeline},
@@ -45,9 +45,9 @@ impl Gpu {
         }
         let decode: Vec<_> = sizes
             .into_iter()
-            .map(|rows| (rows, variants::decode(self.capabilities(), problem, rows)))
+            .map(|rows| (rows, kernels::decode(self.capabilities(), problem, rows)))
             .collect();
-        let merge = variants::merge(problem);
+        let merge = kernels::merge(problem);
         for kernel in decode.iter().map(|(_, k)| k).chain([&merge]) {
             kernel.check(self.capabilities())?;
         }

@@ -1,11 +1,10 @@
 //! Keeping the accepted part of a draft, on the GPU.
 
-use bytemuck::{Pod, Zeroable};
 use wgpu::{Buffer, ComputePass};
 
 use super::{CacheError, ContiguousCache};
 use crate::{
-    gpu::{Binding, BufferView, Gpu, Kernel, shader},
+    gpu::{Binding, BufferView, Gpu, Kernel, shader, shared_struct},
     ops::{Dispatch, StepBuffer},
 };
 
@@ -16,20 +15,20 @@ const BINDINGS: &[Binding] = &[
     Binding::Write,
 ];
 
-/// Parameters shared with `shaders/cache/commit.wgsl`.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Pod, Zeroable)]
-pub(crate) struct CommitParams {
-    lanes: u32,
-    quads: u32,
-    capacity: u32,
-    max_nodes: u32,
+shared_struct! {
+    /// Parameters shared with `shaders/cache/commit.wgsl`.
+    pub(crate) struct CommitParams {
+        lanes: u32,
+        quads: u32,
+        capacity: u32,
+        max_nodes: u32,
+    }
 }
 
 const LANES: u32 = 64;
 
 pub(crate) fn kernel() -> Kernel {
-    Kernel::new("cache/commit", [LANES, 1, 1], BINDINGS).source(shader!("cache/commit.wgsl"))
+    Kernel::new("cache/commit", [LANES, 1, 1], CommitParams::LAYOUT, BINDINGS).source(shader!("cache/commit.wgsl"))
 }
 
 /// Moves the keys and values of accepted nodes to where committed ones belong, in all layers.

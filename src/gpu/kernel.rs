@@ -1,12 +1,12 @@
 //! A kernel before it is compiled: its WGSL text, bindings and needs.
 //!
 //! The text of a kernel is a generated header followed by plain `.wgsl` files. The header holds
-//! `enable` lines, `const` values (tile sizes, head sizes) and `alias` lines (element types).
+//! `enable` lines, `const` values (tile sizes, head sizes).
 //! Which files follow decides the rest: files that are alternatives define the same functions.
 
 use std::fmt::Write as _;
 
-use super::{Capabilities, Dialect, GpuError, Limit, limits};
+use super::{Capabilities, Dialect, GpuError, Limit, StructLayout, limits};
 
 /// How a kernel uses one of its bindings. All bindings of a kernel are in group 0, numbered in
 /// the order in which the kernel lists them.
@@ -51,6 +51,8 @@ pub struct Kernel {
     pub workgroup_bytes: u64,
     /// Invocations along x, y and z of a workgroup.
     pub workgroup_size: [u32; 3],
+    /// The parameter struct, binding 0.
+    pub params: StructLayout,
     subgroups: bool,
     constants: String,
     sources: Vec<Source>,
@@ -61,6 +63,7 @@ impl Kernel {
     pub(crate) fn new(
         name: impl Into<String>,
         workgroup_size: [u32; 3],
+        params: StructLayout,
         bindings: &'static [Binding],
     ) -> Self {
         let mut kernel = Self {
@@ -68,6 +71,7 @@ impl Kernel {
             bindings,
             workgroup_bytes: 0,
             workgroup_size,
+            params,
             subgroups: false,
             constants: String::new(),
             sources: Vec::new(),
@@ -82,12 +86,6 @@ impl Kernel {
     pub(crate) fn constant(mut self, name: &str, value: u32) -> Self {
         // Writing to a String cannot fail.
         let _ = writeln!(self.constants, "const {name}: u32 = {value}u;");
-        self
-    }
-
-    /// Adds `alias name = target;` to the header.
-    pub(crate) fn alias(mut self, name: &str, target: &str) -> Self {
-        let _ = writeln!(self.constants, "alias {name} = {target};");
         self
     }
 

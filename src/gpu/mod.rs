@@ -7,6 +7,7 @@ mod buffer;
 mod capabilities;
 mod error;
 mod kernel;
+mod layout;
 mod limits;
 mod module;
 mod pipeline;
@@ -19,8 +20,9 @@ pub use capabilities::{AdapterClass, Capabilities, Dialect, SubgroupSizes};
 pub use error::GpuError;
 pub(crate) use kernel::shader;
 pub use kernel::{Binding, Kernel, Source};
+pub use layout::StructLayout;
+pub(crate) use layout::shared_struct;
 pub use limits::Limit;
-pub(crate) use limits::check as check_limit;
 pub use pipeline::Pipeline;
 pub use readback::ReadBack;
 

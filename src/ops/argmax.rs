@@ -1,10 +1,9 @@
 //! Largest logit of each row: first pass, one candidate a block of the vocabulary.
 
-use bytemuck::{Pod, Zeroable};
 use wgpu::ComputePass;
 
 use super::{Dispatch, StepBuffer};
-use crate::gpu::{Binding, BufferView, Gpu, GpuError, Kernel, shader};
+use crate::gpu::{Binding, BufferView, Gpu, GpuError, Kernel, shader, shared_struct};
 
 const BINDINGS: &[Binding] = &[
     Binding::Uniform,
@@ -13,20 +12,20 @@ const BINDINGS: &[Binding] = &[
     Binding::Write,
 ];
 
-/// Parameters shared with `shaders/ops/argmax.wgsl`.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Pod, Zeroable)]
-pub(crate) struct ArgmaxParams {
-    vocabulary: u32,
-    stride: u32,
-    block: u32,
-    blocks: u32,
+shared_struct! {
+    /// Parameters shared with `shaders/ops/argmax.wgsl`.
+    pub(crate) struct ArgmaxParams {
+        vocabulary: u32,
+        stride: u32,
+        block: u32,
+        blocks: u32,
+    }
 }
 
 const LANES: u32 = 64;
 
 pub(crate) fn kernel() -> Kernel {
-    Kernel::new("ops/argmax", [LANES, 1, 1], BINDINGS)
+    Kernel::new("ops/argmax", [LANES, 1, 1], ArgmaxParams::LAYOUT, BINDINGS)
         .source(shader!("ops/argmax.wgsl"))
         .workgroup_bytes(u64::from(LANES) * 8)
 }

@@ -1,10 +1,9 @@
 //! Token embedding from a quantised matrix.
 
-use bytemuck::{Pod, Zeroable};
 use wgpu::ComputePass;
 
 use super::{Dispatch, Matrix, StepBuffer, WeightType, linear::weights_source};
-use crate::gpu::{Binding, BufferView, Gpu, GpuError, Kernel, shader};
+use crate::gpu::{Binding, BufferView, Gpu, GpuError, Kernel, shader, shared_struct};
 
 const PLAIN: &[Binding] = &[
     Binding::Uniform,
@@ -22,15 +21,15 @@ const SCALED: &[Binding] = &[
     Binding::Read,
 ];
 
-/// Parameters shared with `shaders/ops/embed.wgsl`.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Pod, Zeroable)]
-pub(crate) struct EmbedParams {
-    blocks: u32,
-    y_stride: u32,
-    first_token: u32,
-    tokens: u32,
-    width: u32,
+shared_struct! {
+    /// Parameters shared with `shaders/ops/embed.wgsl`.
+    pub(crate) struct EmbedParams {
+        blocks: u32,
+        y_stride: u32,
+        first_token: u32,
+        tokens: u32,
+        width: u32,
+    }
 }
 
 pub(crate) fn kernel(weight_type: WeightType) -> Kernel {
@@ -41,6 +40,7 @@ pub(crate) fn kernel(weight_type: WeightType) -> Kernel {
     Kernel::new(
         format!("ops/embed/{}", weight_type.name()),
         [32, 1, 1],
+        EmbedParams::LAYOUT,
         bindings,
     )
     .source(shader!("ops/embed.wgsl"))

@@ -2,16 +2,13 @@
 
 use std::sync::Arc;
 
-use bytemuck::{Pod, Zeroable};
 use wgpu::ComputePass;
 
 use super::{
     Dispatch, Matrix, StepBuffer, WeightType, dispatch::spread, matrix::Part, matrix::TILE_ROWS,
 };
 use crate::gpu::{
-    AdapterClass, Binding, BufferView, Capabilities, Gpu, GpuError, Kernel, Pipeline, Source,
-    shader,
-};
+    AdapterClass, Binding, BufferView, Capabilities, Gpu, GpuError, Kernel, Pipeline, Source, shader, shared_struct};
 
 /// What happens to the sums of a linear layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -73,16 +70,16 @@ const SCALED: &[Binding] = &[
     Binding::Read,
 ];
 
-/// Parameters shared with `shaders/ops/linear_few.wgsl`.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Pod, Zeroable)]
-pub(crate) struct LinearParams {
-    blocks: u32,
-    rows: u32,
-    x_stride: u32,
-    y_stride: u32,
-    y_offset: u32,
-    tiles: u32,
+shared_struct! {
+    /// Parameters shared with `shaders/ops/linear_few.wgsl`.
+    pub(crate) struct LinearParams {
+        blocks: u32,
+        rows: u32,
+        x_stride: u32,
+        y_stride: u32,
+        y_offset: u32,
+        tiles: u32,
+    }
 }
 
 /// Tokens that one workgroup may compute, smallest first.
@@ -156,7 +153,7 @@ pub(crate) fn kernel(
         tile.slices,
         tile.spread,
     );
-    let kernel = Kernel::new(name, [tile.lanes, tile.slices, 1], bindings)
+    let kernel = Kernel::new(name, [tile.lanes, tile.slices, 1], LinearParams::LAYOUT, bindings)
         .constant("TOKENS", tokens)
         .constant("LANES", tile.lanes)
         .constant("SLICES", tile.slices)

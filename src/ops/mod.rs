@@ -24,3 +24,20 @@ pub use norm::{RmsNorm, RmsNormIo, Rows};
 pub use rope::{CacheElement, Rope, RopeIo, RopeShape};
 pub use step::StepBuffer;
 pub use swiglu::SwiGlu;
+
+use crate::gpu::{Capabilities, Kernel};
+
+/// Every variant of the operators: see [`crate::variants`].
+pub(crate) fn variants(capabilities: &Capabilities) -> Vec<Kernel> {
+    let mut kernels = vec![argmax::kernel(), norm::kernel(), swiglu::kernel()];
+    kernels.extend([CacheElement::F32, CacheElement::F16].map(rope::kernel));
+    for weight_type in WeightType::ALL {
+        kernels.push(embed::kernel(weight_type));
+        for epilogue in Epilogue::ALL {
+            for tokens in linear::TOKEN_TILES {
+                kernels.push(linear::kernel(capabilities, weight_type, epilogue, tokens));
+            }
+        }
+    }
+    kernels
+}

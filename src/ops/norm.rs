@@ -1,10 +1,9 @@
 //! RMSNorm (Zhang and Sennrich, 2019).
 
-use bytemuck::{Pod, Zeroable};
 use wgpu::ComputePass;
 
 use super::{Dispatch, StepBuffer};
-use crate::gpu::{Binding, BufferView, Gpu, GpuError, Kernel, shader};
+use crate::gpu::{Binding, BufferView, Gpu, GpuError, Kernel, shader, shared_struct};
 
 const BINDINGS: &[Binding] = &[
     Binding::Uniform,
@@ -14,23 +13,23 @@ const BINDINGS: &[Binding] = &[
     Binding::Write,
 ];
 
-/// Parameters shared with `shaders/ops/rms_norm.wgsl`.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Pod, Zeroable)]
-pub(crate) struct RmsNormParams {
-    width: u32,
-    quads: u32,
-    x_stride: u32,
-    y_stride: u32,
-    epsilon: f32,
-    last_only: u32,
+shared_struct! {
+    /// Parameters shared with `shaders/ops/rms_norm.wgsl`.
+    pub(crate) struct RmsNormParams {
+        width: u32,
+        quads: u32,
+        x_stride: u32,
+        y_stride: u32,
+        epsilon: f32,
+        last_only: u32,
+    }
 }
 
 /// Invocations a row: enough for hardware, few enough for the fixed-order sum.
 const LANES: u32 = 32;
 
 pub(crate) fn kernel() -> Kernel {
-    Kernel::new("ops/rms_norm", [LANES, 1, 1], BINDINGS)
+    Kernel::new("ops/rms_norm", [LANES, 1, 1], RmsNormParams::LAYOUT, BINDINGS)
         .source(shader!("ops/rms_norm.wgsl"))
         .workgroup_bytes(u64::from(LANES) * 4)
 }

@@ -1,10 +1,9 @@
 //! Rotary position embedding (Su et al., 2021), fused with the append to the cache.
 
-use bytemuck::{Pod, Zeroable};
 use wgpu::ComputePass;
 
 use super::{Dispatch, StepBuffer};
-use crate::gpu::{Binding, BufferView, Gpu, GpuError, Kernel, shader};
+use crate::gpu::{Binding, BufferView, Gpu, GpuError, Kernel, shader, shared_struct};
 
 const BINDINGS: &[Binding] = &[
     Binding::Uniform,
@@ -17,18 +16,18 @@ const BINDINGS: &[Binding] = &[
     Binding::Write,
 ];
 
-/// Parameters shared with `shaders/ops/rope.wgsl`.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Pod, Zeroable)]
-pub(crate) struct RopeParams {
-    query_heads: u32,
-    kv_heads: u32,
-    head_pairs: u32,
-    rotated_pairs: u32,
-    x_stride: u32,
-    q_stride: u32,
-    capacity: u32,
-    positions: u32,
+shared_struct! {
+    /// Parameters shared with `shaders/ops/rope.wgsl`.
+    pub(crate) struct RopeParams {
+        query_heads: u32,
+        kv_heads: u32,
+        head_pairs: u32,
+        rotated_pairs: u32,
+        x_stride: u32,
+        q_stride: u32,
+        capacity: u32,
+        positions: u32,
+    }
 }
 
 /// How the cache stores keys and values.
@@ -64,7 +63,7 @@ pub(crate) fn kernel(element: CacheElement) -> Kernel {
         CacheElement::F32 => shader!("ops/pair_f32.wgsl"),
         CacheElement::F16 => shader!("ops/pair_f16.wgsl"),
     };
-    Kernel::new(format!("ops/rope/{}", element.name()), [32, 1, 1], BINDINGS)
+    Kernel::new(format!("ops/rope/{}", element.name()), [32, 1, 1], RopeParams::LAYOUT, BINDINGS)
         .source(shader!("ops/rope.wgsl"))
         .source(pair)
 }

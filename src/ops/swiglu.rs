@@ -1,10 +1,9 @@
 //! SwiGLU (Shazeer, 2020) on its own, where gate and up projections have different weight types.
 
-use bytemuck::{Pod, Zeroable};
 use wgpu::ComputePass;
 
 use super::{Dispatch, StepBuffer};
-use crate::gpu::{Binding, BufferView, Gpu, GpuError, Kernel, shader};
+use crate::gpu::{Binding, BufferView, Gpu, GpuError, Kernel, shader, shared_struct};
 
 const BINDINGS: &[Binding] = &[
     Binding::Uniform,
@@ -13,16 +12,16 @@ const BINDINGS: &[Binding] = &[
     Binding::Write,
 ];
 
-/// Parameters shared with `shaders/ops/swiglu.wgsl`.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Pod, Zeroable)]
-pub(crate) struct SwiGluParams {
-    width: u32,
-    stride: u32,
+shared_struct! {
+    /// Parameters shared with `shaders/ops/swiglu.wgsl`.
+    pub(crate) struct SwiGluParams {
+        width: u32,
+        stride: u32,
+    }
 }
 
 pub(crate) fn kernel() -> Kernel {
-    Kernel::new("ops/swiglu", [64, 1, 1], BINDINGS).source(shader!("ops/swiglu.wgsl"))
+    Kernel::new("ops/swiglu", [64, 1, 1], SwiGluParams::LAYOUT, BINDINGS).source(shader!("ops/swiglu.wgsl"))
 }
 
 /// `up = SiLU(gate) * up`, bound to its buffers.

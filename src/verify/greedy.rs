@@ -1,11 +1,10 @@
 //! Greedy verification: the output equals plain decoding.
 
-use bytemuck::{Pod, Zeroable};
 use wgpu::{Buffer, ComputePass};
 
 use super::Outcome;
 use crate::{
-    gpu::{Binding, BufferView, Gpu, GpuError, Kernel, shader},
+    gpu::{Binding, BufferView, Gpu, GpuError, Kernel, shader, shared_struct},
     ops::{Argmax, Dispatch, StepBuffer},
 };
 
@@ -18,27 +17,34 @@ const GREEDY: &[Binding] = &[
 ];
 const FINISH: &[Binding] = &[Binding::Uniform, Binding::Write, Binding::Read];
 
-/// Parameters shared with `shaders/verify/greedy.wgsl`.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Pod, Zeroable)]
-pub(crate) struct GreedyParams {
-    max_nodes: u32,
-    blocks: u32,
-    vocabulary: u32,
-    candidate_rows: u32,
+shared_struct! {
+    /// Parameters shared with `shaders/verify/greedy.wgsl`.
+    pub(crate) struct GreedyParams {
+        max_nodes: u32,
+        blocks: u32,
+        vocabulary: u32,
+        candidate_rows: u32,
+    }
+}
+
+shared_struct! {
+    /// Parameters shared with `shaders/verify/finish.wgsl`.
+    pub(crate) struct FinishParams {
+        all_rows: u32,
+    }
 }
 
 const LANES: u32 = 64;
 
 pub(crate) fn kernel(max_nodes: u32) -> Kernel {
-    Kernel::new(format!("verify/greedy/n{max_nodes}"), [LANES, 1, 1], GREEDY)
+    Kernel::new(format!("verify/greedy/n{max_nodes}"), [LANES, 1, 1], GreedyParams::LAYOUT, GREEDY)
         .constant("MAX_NODES", max_nodes)
         .source(shader!("verify/greedy.wgsl"))
         .workgroup_bytes(u64::from(max_nodes) * 4)
 }
 
 pub(crate) fn finish_kernel() -> Kernel {
-    Kernel::new("verify/finish", [1, 1, 1], FINISH).source(shader!("verify/finish.wgsl"))
+    Kernel::new("verify/finish", [1, 1, 1], FinishParams::LAYOUT, FINISH).source(shader!("verify/finish.wgsl"))
 }
 
 /// The walk down the tree and the end of a step, bound to their buffers.
@@ -92,7 +98,7 @@ impl GreedyVerifier {
         };
         let finish = gpu.pipeline(&finish_kernel()).await?;
         let end = |all_rows: u32| -> Result<Dispatch, GpuError> {
-            let uniform = gpu.uniform(&finish.name, &all_rows);
+            let uniform = gpu.uniform(&finish.name, &FinishParams { all_rows });
             let arguments = gpu.bind(
                 &finish,
                 &[

@@ -5,3 +5,8 @@ mod outcome;
 
 pub use greedy::GreedyVerifier;
 pub use outcome::{Outcome, OutcomeError};
+
+/// Every variant of the verification kernels: see [`crate::variants`].
+pub(crate) fn variants() -> Vec<crate::gpu::Kernel> {
+    vec![greedy::kernel(64), greedy::kernel(1024), greedy::finish_kernel()]
+}

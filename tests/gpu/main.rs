@@ -2,5 +2,8 @@
 
 mod adapters;
 mod attention;
+mod invariance;
+mod layouts;
 mod ops;
 mod random;
+mod verify;

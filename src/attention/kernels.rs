@@ -1,39 +1,38 @@
 //! The kernels of attention: which files and constants make which variant.
 
-use bytemuck::{Pod, Zeroable};
 
 use super::{AttentionProblem, Element, Mask};
-use crate::gpu::{AdapterClass, Binding, Capabilities, Kernel, Source, shader};
+use crate::gpu::{AdapterClass, Binding, Capabilities, Kernel, Source, shader, shared_struct};
 
 /// Keys of one span of the decode kernel. Fixed and absolute: the invariance contract.
 pub(super) const SPAN: u32 = 256;
 
-/// Parameters shared with `shaders/attention/params.wgsl`.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Pod, Zeroable)]
-pub(crate) struct AttentionParams {
-    pub query_heads: u32,
-    pub kv_heads: u32,
-    pub group: u32,
-    pub max_queries: u32,
-    pub max_keys: u32,
-    pub q_batch: u32,
-    pub q_token: u32,
-    pub q_head: u32,
-    pub k_batch: u32,
-    pub k_token: u32,
-    pub k_head: u32,
-    pub v_batch: u32,
-    pub v_token: u32,
-    pub v_head: u32,
-    pub o_batch: u32,
-    pub o_token: u32,
-    pub o_head: u32,
-    pub max_spans: u32,
-    pub tree_words: u32,
-    pub tree_base: u32,
-    pub tree_stride: u32,
-    pub scale: f32,
+shared_struct! {
+    /// Parameters shared with `shaders/attention/params.wgsl`.
+    pub(crate) struct AttentionParams {
+        pub query_heads: u32,
+        pub kv_heads: u32,
+        pub group: u32,
+        pub max_queries: u32,
+        pub max_keys: u32,
+        pub q_batch: u32,
+        pub q_token: u32,
+        pub q_head: u32,
+        pub k_batch: u32,
+        pub k_token: u32,
+        pub k_head: u32,
+        pub v_batch: u32,
+        pub v_token: u32,
+        pub v_head: u32,
+        pub o_batch: u32,
+        pub o_token: u32,
+        pub o_head: u32,
+        pub max_spans: u32,
+        pub tree_words: u32,
+        pub tree_base: u32,
+        pub tree_stride: u32,
+        pub scale: f32,
+    }
 }
 
 fn query(element: Element) -> Source {
@@ -126,7 +125,7 @@ pub(super) fn decode(capabilities: &Capabilities, problem: &AttentionProblem, ro
     let tree = matches!(problem.mask, Mask::Tree { .. });
     let name = format!("attention/decode/{}/r{rows}/{tag}", suffix(problem));
     let bindings = if tree { DECODE_TREE } else { DECODE };
-    let kernel = Kernel::new(name, [lanes, 1, 1], bindings)
+    let kernel = Kernel::new(name, [lanes, 1, 1], AttentionParams::LAYOUT, bindings)
         .constant("ROWS", rows)
         .constant("LANES", lanes)
         .constant("SPAN", SPAN)
@@ -171,7 +170,7 @@ pub(super) fn merge(problem: &AttentionProblem) -> Kernel {
         if problem.lse { "/lse" } else { "" },
     );
     let bindings = if problem.lse { MERGE_LSE } else { MERGE };
-    let kernel = Kernel::new(name, [32, 1, 1], bindings)
+    let kernel = Kernel::new(name, [32, 1, 1], AttentionParams::LAYOUT, bindings)
         .constant("SPAN", SPAN)
         .constant("LSE_BINDING", 5)
         .constant("V_QUADS", problem.value_dim / 4);
