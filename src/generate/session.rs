@@ -71,6 +71,16 @@ impl Session {
         self.drafter.reset();
     }
 
+    /// Goes back to the first `tokens` tokens of the sequence, of which at least one stays pending
+    /// for the next step; does nothing where there are no more than that.
+    pub fn rewind(&mut self, tokens: usize) {
+        let tokens = tokens.max(1);
+        if tokens < self.committed.len() {
+            self.committed.truncate(tokens);
+            self.past = self.past.min(tokens as u32 - 1);
+        }
+    }
+
     /// Exchanges the drafter; the sequence goes on.
     pub fn set_drafter(&mut self, drafter: Box<dyn Drafter>) {
         self.drafter = drafter;
