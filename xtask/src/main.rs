@@ -1,1 +1,48 @@
-fn main(){}
+//! `cargo xtask <verb>`: the project's commands, each of which does its own set-up.
+//!
+//! Everything said here goes to stderr, so that the stdout of `generate` stays the program's own.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+mod adapter;
+mod apt;
+mod arguments;
+mod cache_folder;
+mod model;
+mod model_lock;
+mod pip;
+mod progress;
+mod repository;
+mod stamp;
+mod toolchain;
+mod verbs;
+mod vulkan_driver;
+mod wheel;
+
+use arguments::Request;
+
+fn main() -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let request = match arguments::parse(&arguments) {
+        Ok(request) => request,
+        Err(message) => {
+            eprintln!("error: {message}\n\n{}", arguments::HELP);
+            return ExitCode::from(2);
+        }
+    };
+    let outcome = match request {
+        Request::Help(text) => {
+            println!("{text}");
+            Ok(ExitCode::SUCCESS)
+        }
+        Request::Generate(arguments) => verbs::generate::run(&arguments),
+        Request::Test(request) => verbs::test::run(&request),
+        Request::Bench(request) => verbs::bench::run(&request),
+        Request::Setup => verbs::setup::run(),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}

@@ -1,0 +1,290 @@
+//! What was asked for: the verb and its arguments.
+//!
+//! Read by hand and not by a parser crate: `generate` must hand over every argument unchanged, a `--`
+//! included, and the rest is three flags.
+
+use std::ffi::{OsStr, OsString};
+
+/// Printed by `cargo xtask` without a verb.
+pub const HELP: &str = "\
+Usage: cargo xtask <verb> [arguments]; each verb does its own set-up.
+
+  generate [PROMPT] [options]      generate text on the GPU (`generate --help` lists the options)
+  test [--full] [-- FILTER...]     formatting, lints, tests, documentation, the browser build
+  bench [NAME] [-- ARGUMENTS...]   run the benchmarks, or the one called NAME
+  setup                            only the set-up: an adapter and the model file
+
+The model file is kept in a cache folder; SUNFLECK_CACHE names another one.
+SUNFLECK_NO_INSTALL=1 forbids apt-get; the command to run by hand is printed instead.";
+
+const HELP_TEST: &str = "\
+Usage: cargo xtask test [--full] [-- FILTER...]
+
+Runs cargo fmt, clippy, test, doc and a check of the browser build, and stops at the first that fails.
+  --full       also the long tests (sets SUNFLECK_FULL=1)
+  -- FILTER    only `cargo test`, with these arguments for the test programs
+
+Tests run on lavapipe and SwiftShader where both are installed or can be (Debian, with root or sudo), otherwise
+on every adapter there is. SUNFLECK_TEST_ADAPTERS (a comma-separated list of substrings of adapter names that must
+be present) or VK_DRIVER_FILES choose others; SUNFLECK_MODEL=FILE.gguf chooses another model file.";
+
+const HELP_BENCH: &str = "\
+Usage: cargo xtask bench [NAME] [-- ARGUMENTS...]
+
+Runs every benchmark, or the one called NAME, with these arguments for the benchmark program, for example
+`cargo xtask bench attention -- --quick`. SUNFLECK_MODEL=FILE.gguf chooses another model file.";
+
+const HELP_SETUP: &str = "\
+Usage: cargo xtask setup
+
+Finds an adapter (on Debian and Ubuntu it installs Mesa's software Vulkan driver when there is none) and the model
+file (downloaded once with pip), and prints both.";
+
+/// A verb with its arguments.
+#[derive(Debug, PartialEq)]
+pub enum Request {
+    /// Print this text.
+    Help(&'static str),
+    /// Arguments for `sunfleck generate`, untouched.
+    Generate(Vec<OsString>),
+    /// Run the checks.
+    Test(TestRequest),
+    /// Run benchmarks.
+    Bench(BenchRequest),
+    /// Only the set-up.
+    Setup,
+}
+
+/// Arguments of `test`.
+#[derive(Debug, Default, PartialEq)]
+pub struct TestRequest {
+    /// Also the long tests.
+    pub full: bool,
+    /// Arguments for the test programs; not empty means that only the tests run.
+    pub filter: Vec<OsString>,
+}
+
+/// Arguments of `bench`.
+#[derive(Debug, Default, PartialEq)]
+pub struct BenchRequest {
+    /// One benchmark, or every one.
+    pub name: Option<String>,
+    /// Arguments for the benchmark program.
+    pub arguments: Vec<OsString>,
+}
+
+/// Reads the arguments after `cargo xtask`; the error is one sentence for the user.
+pub fn parse(arguments: &[OsString]) -> Result<Request, String> {
+    let Some((verb, rest)) = arguments.split_first() else {
+        return Ok(Request::Help(HELP));
+    };
+    match verb.to_str() {
+        Some("help" | "--help" | "-h") => Ok(Request::Help(HELP)),
+        Some("generate") => Ok(Request::Generate(rest.to_vec())),
+        Some("test") => parse_test(rest),
+        Some("bench") => parse_bench(rest),
+        Some("setup") => match rest.first() {
+            None => Ok(Request::Setup),
+            Some(first) if is_help(first) => Ok(Request::Help(HELP_SETUP)),
+            Some(first) => Err(format!("`setup` takes no argument, given {first:?}")),
+        },
+        _ => Err(format!("{verb:?} is not a verb")),
+    }
+}
+
+fn parse_test(arguments: &[OsString]) -> Result<Request, String> {
+    let (own, filter) = split_at_dashes(arguments);
+    let mut request = TestRequest {
+        full: false,
+        filter: filter.to_vec(),
+    };
+    for argument in own {
+        if is_help(argument) {
+            return Ok(Request::Help(HELP_TEST));
+        } else if argument == "--full" {
+            request.full = true;
+        } else {
+            return Err(format!(
+                "`test` takes --full and, after `--`, a filter; given {argument:?} (a filter? `cargo xtask test -- FILTER`)"
+            ));
+        }
+    }
+    Ok(Request::Test(request))
+}
+
+fn parse_bench(arguments: &[OsString]) -> Result<Request, String> {
+    let (own, rest) = split_at_dashes(arguments);
+    let mut request = BenchRequest {
+        name: None,
+        arguments: rest.to_vec(),
+    };
+    for argument in own {
+        match argument.to_str() {
+            _ if is_help(argument) => return Ok(Request::Help(HELP_BENCH)),
+            Some(name) if request.name.is_none() && !name.starts_with('-') => {
+                request.name = Some(name.to_owned());
+            }
+            _ => {
+                return Err(format!(
+                    "`bench` takes one NAME and, after `--`, arguments for the benchmark; given {argument:?}"
+                ));
+            }
+        }
+    }
+    Ok(Request::Bench(request))
+}
+
+fn is_help(argument: &OsStr) -> bool {
+    argument == "--help" || argument == "-h"
+}
+
+/// What stands before the first `--` and what stands after it.
+fn split_at_dashes(arguments: &[OsString]) -> (&[OsString], &[OsString]) {
+    match arguments.iter().position(|argument| argument == "--") {
+        Some(at) => (&arguments[..at], &arguments[at + 1..]),
+        None => (arguments, &[]),
+    }
+}
+
+/// What arguments for `sunfleck generate` say about the set-up they need.
+#[derive(Debug, PartialEq)]
+pub struct GenerateNeeds {
+    /// The cached model file is wanted: no `--model` was given.
+    pub model: bool,
+    /// An adapter is wanted. False when only help was asked for.
+    pub adapter: bool,
+}
+
+/// Scans arguments that are passed on unread otherwise. What follows a `--` is the prompt, never an option.
+pub fn generate_needs(arguments: &[OsString]) -> GenerateNeeds {
+    let (options, _prompt) = split_at_dashes(arguments);
+    let help = options.iter().any(|argument| is_help(argument));
+    let model = options.iter().any(|argument| {
+        argument == "--model" || argument.as_encoded_bytes().starts_with(b"--model=")
+    });
+    GenerateNeeds {
+        model: !help && !model,
+        adapter: !help,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(text: &str) -> Vec<OsString> {
+        text.split_whitespace().map(OsString::from).collect()
+    }
+
+    #[test]
+    fn no_verb_is_help() {
+        assert_eq!(parse(&[]), Ok(Request::Help(HELP)));
+        assert_eq!(parse(&words("--help")), Ok(Request::Help(HELP)));
+    }
+
+    #[test]
+    fn unknown_verb_is_refused_by_name() {
+        assert!(parse(&words("generat")).unwrap_err().contains("generat"));
+    }
+
+    #[test]
+    fn generate_arguments_pass_through_unchanged() {
+        let given = words("generate --json -- --odd --help prompt");
+        assert_eq!(parse(&given), Ok(Request::Generate(given[1..].to_vec())));
+    }
+
+    #[test]
+    fn help_of_generate_is_left_to_the_program() {
+        assert_eq!(
+            parse(&words("generate --help")),
+            Ok(Request::Generate(words("--help")))
+        );
+    }
+
+    #[test]
+    fn model_is_found_in_any_place_and_either_form() {
+        for given in [
+            "--model a.gguf prompt",
+            "prompt --json --model a.gguf",
+            "--model=a.gguf",
+            "p --model=a",
+        ] {
+            assert!(!generate_needs(&words(given)).model, "{given}");
+        }
+        for given in [
+            "prompt",
+            "--json prompt",
+            "--models x",
+            "--model-x=1",
+            "-- --model a.gguf",
+        ] {
+            assert!(generate_needs(&words(given)).model, "{given}");
+        }
+    }
+
+    #[test]
+    fn help_needs_no_set_up() {
+        for given in ["--help", "prompt -h", "--model a.gguf --help"] {
+            assert_eq!(
+                generate_needs(&words(given)),
+                GenerateNeeds {
+                    model: false,
+                    adapter: false
+                }
+            );
+        }
+        assert!(generate_needs(&words("-- --help")).adapter);
+    }
+
+    #[test]
+    fn test_takes_full_and_a_filter() {
+        assert_eq!(
+            parse(&words("test")),
+            Ok(Request::Test(TestRequest::default()))
+        );
+        assert_eq!(
+            parse(&words("test --full -- verify:: --nocapture")),
+            Ok(Request::Test(TestRequest {
+                full: true,
+                filter: words("verify:: --nocapture")
+            }))
+        );
+        assert!(
+            parse(&words("test verify"))
+                .unwrap_err()
+                .contains("-- FILTER")
+        );
+    }
+
+    #[test]
+    fn bench_takes_one_name() {
+        assert_eq!(
+            parse(&words("bench attention -- --quick")),
+            Ok(Request::Bench(BenchRequest {
+                name: Some("attention".into()),
+                arguments: words("--quick")
+            }))
+        );
+        assert_eq!(
+            parse(&words("bench")),
+            Ok(Request::Bench(BenchRequest::default()))
+        );
+        assert!(parse(&words("bench one two")).is_err());
+        assert!(parse(&words("bench --quick")).is_err());
+    }
+
+    #[test]
+    fn setup_takes_nothing() {
+        assert_eq!(parse(&words("setup")), Ok(Request::Setup));
+        assert!(parse(&words("setup now")).is_err());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn arguments_that_are_not_unicode_are_taken() {
+        use std::os::unix::ffi::OsStringExt;
+        let odd = OsString::from_vec(vec![b'-', b'-', b'm', b'o', b'd', b'e', b'l', b'=', 0xff]);
+        assert!(!generate_needs(&[odd]).model);
+        assert!(parse(&[OsString::from_vec(vec![0xff])]).is_err());
+    }
+}

@@ -1,0 +1,165 @@
+//! This clone: where it is, cargo run inside it, and what cargo built.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, ExitStatus, Stdio};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+
+use crate::vulkan_driver;
+
+/// The root folder of the clone.
+pub fn root() -> PathBuf {
+    // cargo sets the variable when it runs us; the constant is for the binary run by hand.
+    let own = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+    let own = own
+        .filter(|path| path.ends_with("xtask"))
+        .unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")));
+    own.parent().map_or_else(|| own.clone(), Path::to_path_buf)
+}
+
+/// The cargo that runs us, in the clone's root, as a user would start it.
+pub fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root());
+    // What cargo told us about ourselves is wrong for another package, and build scripts that look at it would run again
+    // after every change between `cargo xtask` and plain cargo.
+    for (name, _) in std::env::vars_os() {
+        let of_package = [
+            "CARGO_PKG_",
+            "CARGO_MANIFEST_",
+            "CARGO_BIN_",
+            "CARGO_CRATE_",
+        ];
+        if of_package
+            .iter()
+            .any(|prefix| name.as_encoded_bytes().starts_with(prefix.as_bytes()))
+        {
+            command.env_remove(name);
+        }
+    }
+    vulkan_driver::quiet(&mut command);
+    command
+}
+
+/// Builds the program `sunfleck` in release and gives its path. What cargo says goes to stderr.
+pub fn build_program() -> Result<PathBuf> {
+    let mut command = cargo();
+    command.args([
+        "build",
+        "--release",
+        "--features",
+        "cli",
+        "--bin",
+        "sunfleck",
+    ]);
+    // The path comes from cargo itself: a target folder may be set in several ways.
+    command.arg("--message-format=json-render-diagnostics");
+    let output = command
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .context("cargo did not start")?;
+    if !output.status.success() {
+        bail!(
+            "the program did not build; repeat: cargo build --release --features cli --bin sunfleck"
+        );
+    }
+    program_in(&String::from_utf8_lossy(&output.stdout))
+        .context("cargo built no program called sunfleck")
+}
+
+/// The program's path in cargo's messages, one JSON object a line.
+fn program_in(messages: &str) -> Option<PathBuf> {
+    messages
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .find_map(|message| {
+            let of_program =
+                message["reason"] == "compiler-artifact" && message["target"]["name"] == "sunfleck";
+            of_program
+                .then(|| message["executable"].as_str().map(PathBuf::from))
+                .flatten()
+        })
+}
+
+/// Names of the crate's benchmarks, in order.
+pub fn benchmarks() -> Result<Vec<String>> {
+    let output = cargo()
+        .args(["metadata", "--no-deps", "--format-version", "1"])
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .context("cargo did not start")?;
+    ensure!(
+        output.status.success(),
+        "cargo metadata failed ({})",
+        output.status
+    );
+    let metadata: Value =
+        serde_json::from_slice(&output.stdout).context("cargo metadata printed no JSON")?;
+    Ok(benchmarks_in(&metadata))
+}
+
+fn benchmarks_in(metadata: &Value) -> Vec<String> {
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let is_benchmark = |target: &Value| list(&target["kind"]).iter().any(|kind| kind == "bench");
+    let mut names: Vec<String> = list(&metadata["packages"])
+        .iter()
+        .filter(|package| package["name"] == "sunfleck")
+        .flat_map(|package| list(&package["targets"]))
+        .filter(is_benchmark)
+        .filter_map(|target| target["name"].as_str().map(str::to_owned))
+        .collect();
+    names.sort();
+    names
+}
+
+/// A child's exit status as our own; the end by a signal as the shells write it, 128 + its number.
+pub fn exit_code(status: ExitStatus) -> ExitCode {
+    if status.success() {
+        return ExitCode::SUCCESS;
+    }
+    #[cfg(unix)]
+    let signal = std::os::unix::process::ExitStatusExt::signal(&status);
+    #[cfg(not(unix))]
+    let signal: Option<i32> = None;
+    let code = status
+        .code()
+        .or(signal.map(|number| 128 + number))
+        .and_then(|code| u8::try_from(code).ok());
+    code.map_or(ExitCode::FAILURE, ExitCode::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn root_holds_the_workspace() {
+        assert!(root().join("xtask/Cargo.toml").is_file());
+    }
+
+    #[test]
+    fn program_is_read_from_messages_of_cargo() {
+        let messages = r#"{"reason":"build-script-executed"}
+not json
+{"reason":"compiler-artifact","target":{"kind":["lib"],"name":"sunfleck"},"executable":null}
+{"reason":"compiler-artifact","target":{"kind":["bin"],"name":"sunfleck"},"executable":"/t/release/sunfleck"}
+{"reason":"build-finished","success":true}"#;
+        assert_eq!(program_in(messages), Some("/t/release/sunfleck".into()));
+        assert_eq!(program_in(""), None);
+    }
+
+    #[test]
+    fn only_benchmarks_of_the_crate_are_listed() {
+        let metadata = serde_json::json!({"packages": [
+            {"name": "xtask", "targets": [{"kind": ["bench"], "name": "other"}]},
+            {"name": "sunfleck", "targets": [
+                {"kind": ["lib"], "name": "sunfleck"},
+                {"kind": ["bench"], "name": "generate"},
+                {"kind": ["bench"], "name": "attention"}]}]});
+        assert_eq!(benchmarks_in(&metadata), ["attention", "generate"]);
+        assert!(benchmarks_in(&Value::Null).is_empty());
+    }
+}

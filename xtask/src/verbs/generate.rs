@@ -1,0 +1,54 @@
+//! `cargo xtask generate`: set-up, build, then the program itself in our place.
+
+use std::ffi::OsString;
+use std::process::{Command, ExitCode};
+
+use anyhow::Result;
+
+use crate::arguments::generate_needs;
+use crate::{adapter, model, repository, vulkan_driver};
+
+/// Runs `sunfleck generate` with the user's arguments, and `--model` where he gave none.
+pub fn run(arguments: &[OsString]) -> Result<ExitCode> {
+    let needs = generate_needs(arguments);
+    // The model comes first: a download that fails says so in seconds, a first build takes minutes.
+    let model = if needs.model {
+        Some(model::cached()?)
+    } else {
+        None
+    };
+    let program = repository::build_program()?;
+    if needs.adapter {
+        adapter::ensure(&program)?;
+    }
+
+    // In the user's own folder, not the clone's root: his paths are relative to it.
+    let mut command = Command::new(program);
+    command.arg("generate");
+    if let Some(model) = model {
+        // In front, because a `--` among the user's arguments ends the options.
+        command.arg("--model").arg(model);
+    }
+    command.args(arguments);
+    vulkan_driver::quiet(&mut command);
+    become_program(command)
+}
+
+/// On unix the program takes our place, so that Ctrl-C, exit status and terminal are its own.
+#[cfg(unix)]
+fn become_program(mut command: Command) -> Result<ExitCode> {
+    use std::os::unix::process::CommandExt;
+    let error = command.exec();
+    Err(anyhow::Error::new(error)
+        .context(format!("{} did not start", command.get_program().display())))
+}
+
+/// Elsewhere Ctrl-C reaches both of us: we ignore it and wait for the program, which ends as it thinks right.
+#[cfg(not(unix))]
+fn become_program(mut command: Command) -> Result<ExitCode> {
+    use anyhow::Context;
+    #[cfg(windows)]
+    ctrlc::set_handler(|| {}).context("Ctrl-C could not be left to the program")?;
+    let status = command.status().context("the program did not start")?;
+    Ok(repository::exit_code(status))
+}

@@ -1,0 +1,6 @@
+//! One file a verb.
+
+pub mod bench;
+pub mod generate;
+pub mod setup;
+pub mod test;
