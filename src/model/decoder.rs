@@ -363,7 +363,7 @@ impl Decoder {
             StepKind::Chain | StepKind::Tree => {
                 self.output_norm.encode(pass, rows);
                 for head in &self.head {
-                    head.encode(pass, rows);
+                    head.encode_few(pass, rows);
                 }
                 self.argmax.encode(pass, rows);
                 self.verifier.encode(pass);
@@ -382,9 +382,14 @@ impl Decoder {
 
 impl Layer {
     fn encode(&self, pass: &mut ComputePass<'_>, rows: u32, keys: u32, kind: StepKind) {
+        // A drafted token must get the bits that decoding it would have given.
+        let run = |linear: &Linear, pass: &mut ComputePass<'_>| match kind {
+            StepKind::Prompt | StepKind::LastPrompt => linear.encode(pass, rows),
+            StepKind::Chain | StepKind::Tree => linear.encode_few(pass, rows),
+        };
         self.attention_norm.encode(pass, rows);
         for linear in &self.qkv {
-            linear.encode(pass, rows);
+            run(linear, pass);
         }
         self.rope.encode(pass, rows);
         match kind {
@@ -393,24 +398,24 @@ impl Layer {
             _ => self.prompt.encode(pass, rows, keys),
         }
         for linear in &self.attention_output {
-            linear.encode(pass, rows);
+            run(linear, pass);
         }
         self.feed_forward_norm.encode(pass, rows);
         match &self.gate_up {
-            GateUp::Fused(linear) => linear.encode(pass, rows),
+            GateUp::Fused(linear) => run(linear, pass),
             GateUp::Apart {
                 gate,
                 up,
                 activation,
             } => {
                 for linear in gate.iter().chain(up) {
-                    linear.encode(pass, rows);
+                    run(linear, pass);
                 }
                 activation.encode(pass, rows);
             }
         }
         for linear in &self.down {
-            linear.encode(pass, rows);
+            run(linear, pass);
         }
     }
 }
