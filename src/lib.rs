@@ -13,6 +13,7 @@ pub mod model;
 pub mod ops;
 pub mod reference;
 pub mod tree;
+pub mod variants;
 pub mod verify;
 
 pub use wgpu;

@@ -1,1 +1,80 @@
-//! gpu
+//! The caller's device: its capabilities, compiled kernels, buffers and views.
+//!
+//! The caller owns the device, the queue, the buffers and the passes. This layer never creates a
+//! device; [`Gpu`] only holds handles to the caller's and the kernels compiled for it.
+
+mod buffer;
+mod capabilities;
+mod error;
+mod kernel;
+mod layout;
+mod limits;
+mod module;
+mod pipeline;
+mod readback;
+
+use std::sync::Arc;
+
+pub use buffer::BufferView;
+pub use capabilities::{AdapterClass, Capabilities, Dialect, SubgroupSizes};
+pub use error::GpuError;
+pub(crate) use kernel::shader;
+pub use kernel::{Binding, Kernel, Source};
+pub use layout::StructLayout;
+pub(crate) use layout::shared_struct;
+pub use limits::Limit;
+pub use pipeline::Pipeline;
+pub use readback::ReadBack;
+
+/// A device with the kernels compiled for it. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Gpu(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    device: wgpu::Device,
+    queue: wgpu::Queue,
+    capabilities: Capabilities,
+    pipelines: pipeline::PipelineCache,
+}
+
+impl Gpu {
+    /// Takes handles to the caller's device and queue and reads the device's capabilities.
+    pub fn new(device: &wgpu::Device, queue: &wgpu::Queue) -> Self {
+        Self::with_capabilities(device, queue, Capabilities::of(device))
+    }
+
+    /// As [`Gpu::new`] with capabilities of the caller's choice: fewer than the device has, to
+    /// see what runs elsewhere, or checked shaders.
+    pub fn with_capabilities(
+        device: &wgpu::Device,
+        queue: &wgpu::Queue,
+        capabilities: Capabilities,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            device: device.clone(),
+            queue: queue.clone(),
+            capabilities,
+            pipelines: pipeline::PipelineCache::default(),
+        }))
+    }
+
+    /// The caller's device.
+    pub fn device(&self) -> &wgpu::Device {
+        &self.0.device
+    }
+
+    /// The caller's queue.
+    pub fn queue(&self) -> &wgpu::Queue {
+        &self.0.queue
+    }
+
+    /// What the kernels may use.
+    pub fn capabilities(&self) -> &Capabilities {
+        &self.0.capabilities
+    }
+
+    fn pipelines(&self) -> &pipeline::PipelineCache {
+        &self.0.pipelines
+    }
+}

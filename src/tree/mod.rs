@@ -1,1 +1,31 @@
-//! tree
+//! What a draft tree is: nodes, masks and depths, the builders, and its layout in GPU memory.
+//!
+//! A [`DraftTree`] holds the tokens that a drafter proposes after the last committed token. Node 0 is
+//! that last committed token; every path from it is one possible continuation. A chain is a tree with
+//! one child a node. One forward pass of the target model over all nodes, each of which sees its
+//! ancestors only, gives what verification needs (Miao et al. 2023, SpecInfer, section 4.1).
+//!
+//! ```
+//! use sunfleck::tree::DraftTree;
+//!
+//! // Two guesses after token 7 that share their first token.
+//! let tree = DraftTree::merge(7, &[vec![1, 2], vec![1, 3]], 16)?;
+//! assert_eq!(tree.tokens(), [7, 1, 2, 3]);
+//! assert_eq!(tree.depths(), [0, 1, 2, 2]);
+//! assert_eq!(tree.path_to(3), Some(vec![0, 1, 3]));
+//! assert_eq!(tree.to_text(|token| token.to_string()), "7\n└─ 1\n   ├─ 2\n   └─ 3\n");
+//! # Ok::<(), sunfleck::tree::TreeError>(())
+//! ```
+
+mod blob;
+mod build;
+mod draft_tree;
+mod error;
+mod text;
+
+pub use blob::{BlobField, ancestor_words, ancestors_offset, blob_words, field_offset};
+pub use draft_tree::{Children, DraftTree, DrawKind, MAX_NODES, NONE};
+pub use error::TreeError;
+
+#[cfg(test)]
+mod tests;

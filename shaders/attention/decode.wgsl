@@ -1,0 +1,142 @@
+// Attention for few rows: decoding a token, or verifying the nodes of a draft.
+//
+// A row is one query of one query head; the rows of a KV head are packed, row = query * group +
+// head of the group, so that every key and value that is read serves all of them. One workgroup
+// takes ROWS rows and one span of SPAN keys and writes a partial state: output sum, maximum m,
+// denominator l. `merge.wgsl` joins the spans in ascending order.
+//
+// The invariance contract: spans and tiles are cut at absolute key positions, and what happens to
+// a row, in which order, depends on nothing but its own keys. A tile that is masked for a row
+// multiplies its state by exp2(0) = 1 and adds 0. So a drafted token is checked with the bits that
+// decoding it would have given.
+//
+// Inside a span: LANES keys a tile. Scores: invocation = key of the tile. Output: invocation =
+// quads of the value. A lanes_*.wgsl file says how invocations see each other's numbers.
+
+const K_PARTS: u32 = (K_QUADS + LANES - 1u) / LANES; // query quads held by one invocation
+const V_PARTS: u32 = (V_QUADS + LANES - 1u) / LANES; // value quads held by one invocation
+
+alias Rows = array<f32, ROWS>;
+
+@group(0) @binding(2) var<storage, read> query: array<StoredQuery>;
+@group(0) @binding(3) var<storage, read> key: array<StoredKey>;
+@group(0) @binding(4) var<storage, read> value: array<StoredValue>;
+@group(0) @binding(5) var<storage, read_write> partial_output: array<vec4<f32>>; // [row, span, quad]
+@group(0) @binding(6) var<storage, read_write> partial_state: array<vec2<f32>>; // [row, span]: m, l
+
+var<private> accumulator: array<array<vec4<f32>, V_PARTS>, ROWS>;
+
+// Adds quad `part * LANES + j` of query times key to the scores of all rows.
+fn score_quad(part: u32, j: u32, key_base: u32, scores: ptr<function, Rows>) {
+    // Query quads past the head are zero; their key quads are read again from the last one.
+    let k = key_quad(key[key_base + min(part * LANES + j, K_QUADS - 1u)]);
+    for (var r = 0u; r < ROWS; r++) {
+        (*scores)[r] = fma_quad(query_part(r, part, j), k, (*scores)[r]);
+    }
+}
+
+// Adds weight times value of key `j` of the tile to the output of all rows.
+fn accumulate_key(j: u32, lane: u32, value_base: u32) {
+    for (var part = 0u; part < V_PARTS; part++) {
+        let quad = min(part * LANES + lane, V_QUADS - 1u);
+        let v = value_quad(value[value_base + quad]);
+        for (var r = 0u; r < ROWS; r++) {
+            accumulator[r][part] = fma(vec4(weight_of(r, j)), v, accumulator[r][part]);
+        }
+    }
+}
+
+@compute @workgroup_size(WORKGROUP_X, WORKGROUP_Y, WORKGROUP_Z)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let sequence = group.z / params.kv_heads;
+    let kv_head = group.z % params.kv_heads;
+    let past = lengths[sequence].past;
+    let queries = min(lengths[sequence].queries, params.max_queries);
+    let keys = min(past + lengths[sequence].queries, params.max_keys);
+    let rows = queries * params.group;
+    let row0 = group.x * ROWS;
+    let last_query = min(row0 + ROWS, max(rows, 1u)) - 1u;
+
+    // An idle workgroup runs no tile and stores nothing; it does not return, for barriers follow.
+    let begin = group.y * SPAN;
+    let seen = min(begin + SPAN, visible_end(last_query / params.group, past, keys));
+    let end = select(begin, seen, row0 < rows && seen > begin);
+
+    for (var part = 0u; part < K_PARTS; part++) {
+        let quad = part * LANES + lane;
+        for (var r = 0u; r < ROWS; r++) {
+            let row = min(row0 + r, max(rows, 1u) - 1u);
+            let head = kv_head * params.group + row % params.group;
+            let at = sequence * params.q_batch + (row / params.group) * params.q_token
+                + head * params.q_head + min(quad, K_QUADS - 1u);
+            let q = query_quad(query[at]) * params.scale;
+            hold_query(r, part, lane, select(vec4(0.0), q, quad < K_QUADS));
+        }
+    }
+    publish_queries();
+
+    var maximum: Rows;
+    var denominator: Rows;
+    for (var r = 0u; r < ROWS; r++) {
+        maximum[r] = MASKED;
+        for (var part = 0u; part < V_PARTS; part++) {
+            accumulator[r][part] = vec4(0.0);
+        }
+    }
+    let key_head = sequence * params.k_batch + kv_head * params.k_head;
+    let value_head = sequence * params.v_batch + kv_head * params.v_head;
+
+    for (var tile = begin; tile < end; tile += LANES) {
+        // Scores of this invocation's key, and what the mask leaves of them.
+        let own_key = tile + lane;
+        var scores = score_tile(key_head + min(own_key, end - 1u) * params.k_token);
+        var seen_key: array<bool, ROWS>;
+        for (var r = 0u; r < ROWS; r++) {
+            let query_index = min(row0 + r, rows - 1u) / params.group;
+            seen_key[r] = own_key < end && visible(sequence, query_index, own_key, past);
+            scores[r] = select(MASKED, scores[r], seen_key[r]);
+        }
+        // New maximum, rescaling of what came before, weights.
+        let tile_maximum = rows_maximum(lane, scores);
+        var weights: Rows;
+        for (var r = 0u; r < ROWS; r++) {
+            let new_maximum = max(maximum[r], tile_maximum[r]);
+            let rescale = exp2(maximum[r] - new_maximum);
+            maximum[r] = new_maximum;
+            weights[r] = select(0.0, exp2(scores[r] - new_maximum), seen_key[r]);
+            denominator[r] = denominator[r] * rescale;
+            for (var part = 0u; part < V_PARTS; part++) {
+                accumulator[r][part] = accumulator[r][part] * rescale;
+            }
+        }
+        publish_weights(lane, weights);
+        let tile_sum = rows_sum(weights);
+        for (var r = 0u; r < ROWS; r++) {
+            denominator[r] = denominator[r] + tile_sum[r];
+        }
+        accumulate_tile(tile, end, lane, value_head);
+    }
+
+    if begin < keys {
+        for (var r = 0u; r < ROWS; r++) {
+            let row = row0 + r;
+            if row < rows {
+                let head = kv_head * params.group + row % params.group;
+                let q = sequence * params.max_queries + row / params.group;
+                let state = (q * params.query_heads + head) * params.max_spans + group.y;
+                for (var part = 0u; part < V_PARTS; part++) {
+                    let quad = part * LANES + lane;
+                    if quad < V_QUADS {
+                        partial_output[state * V_QUADS + quad] = accumulator[r][part];
+                    }
+                }
+                if lane == 0u {
+                    partial_state[state] = vec2(maximum[r], denominator[r]);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,7 @@
+// Key elements stored as f16, two to a word. Needs no extension.
+
+alias StoredKey = vec2<u32>; // four elements
+
+fn key_quad(stored: StoredKey) -> vec4<f32> {
+    return vec4(unpack2x16float(stored.x), unpack2x16float(stored.y));
+}

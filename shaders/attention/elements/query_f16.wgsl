@@ -1,0 +1,7 @@
+// Query elements stored as f16, two to a word. Needs no extension.
+
+alias StoredQuery = vec2<u32>; // four elements
+
+fn query_quad(stored: StoredQuery) -> vec4<f32> {
+    return vec4(unpack2x16float(stored.x), unpack2x16float(stored.y));
+}

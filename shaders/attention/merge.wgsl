@@ -1,0 +1,50 @@
+// Joins the partial states of a row's spans, in ascending order, into output and LSE.
+// One workgroup a row.
+
+@group(0) @binding(2) var<storage, read> partial_output: array<vec4<f32>>; // [row, span, quad]
+@group(0) @binding(3) var<storage, read> partial_state: array<vec2<f32>>; // [row, span]: m, l
+@group(0) @binding(4) var<storage, read_write> output: array<StoredOutput>;
+
+const LN_2: f32 = 0.6931471805599453;
+
+@compute @workgroup_size(WORKGROUP_X, WORKGROUP_Y, WORKGROUP_Z)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let head = group.x;
+    let q = group.y;
+    let sequence = group.z;
+    let queries = min(lengths[sequence].queries, params.max_queries);
+    if q >= queries {
+        return;
+    }
+    let keys = min(lengths[sequence].past + lengths[sequence].queries, params.max_keys);
+    let spans = (keys + SPAN - 1u) / SPAN;
+    let row = (sequence * params.max_queries + q) * params.query_heads + head;
+    let first = row * params.max_spans;
+
+    var maximum = MASKED;
+    for (var span = 0u; span < spans; span++) {
+        maximum = max(maximum, partial_state[first + span].x);
+    }
+    var denominator = 0.0;
+    for (var span = 0u; span < spans; span++) {
+        let state = partial_state[first + span];
+        denominator = fma(exp2(state.x - maximum), state.y, denominator);
+    }
+    // A row that saw no key has output 0.
+    let inverse = select(0.0, 1.0 / denominator, denominator > 0.0);
+    for (var quad = lane; quad < V_QUADS; quad += WORKGROUP_X) {
+        var sum = vec4(0.0);
+        for (var span = 0u; span < spans; span++) {
+            let weight = exp2(partial_state[first + span].x - maximum);
+            sum = fma(vec4(weight), partial_output[(first + span) * V_QUADS + quad], sum);
+        }
+        let at = sequence * params.o_batch + q * params.o_token + head * params.o_head + quad;
+        output[at] = stored_output(sum * inverse);
+    }
+    if lane == 0u {
+        store_lse(row, select(MASKED, (maximum + log2(denominator)) * LN_2, denominator > 0.0));
+    }
+}

@@ -1,0 +1,45 @@
+// What every attention kernel shares: the parameters, the lengths and the softmax's constants.
+// Strides are in quads: vec4s of f32, or pairs of words of f16.
+
+struct AttentionParams {
+    query_heads: u32,
+    kv_heads: u32,
+    group: u32,       // query heads of one KV head
+    max_queries: u32, // capacity; lengths above it are cut
+    max_keys: u32,
+    q_batch: u32,
+    q_token: u32,
+    q_head: u32,
+    k_batch: u32,
+    k_token: u32,
+    k_head: u32,
+    v_batch: u32,
+    v_token: u32,
+    v_head: u32,
+    o_batch: u32,
+    o_token: u32,
+    o_head: u32,
+    max_spans: u32,   // spans a row of partial states has room for
+    tree_words: u32,  // words of a node's ancestor set
+    tree_base: u32,   // first word of the ancestor sets in a sequence's tree
+    tree_stride: u32, // words from one sequence's tree to the next
+    scale: f32,       // softmax scale * log2(e): scores are in the base-2 domain
+}
+
+// Queries of a sequence, and keys before its first query; `past` wraps where there are fewer keys
+// than queries, so that past + queries is the number of keys in any case.
+struct Lengths {
+    queries: u32,
+    past: u32,
+}
+
+@group(0) @binding(0) var<uniform> params: AttentionParams;
+@group(0) @binding(1) var<storage, read> lengths: array<Lengths>; // [sequence]
+
+// Score of a masked key, and maximum of a row that has seen none. Finite: -inf - -inf is NaN, and
+// Metal's fast mathematics has no infinities.
+const MASKED: f32 = -1e30;
+
+fn fma_quad(a: vec4<f32>, b: vec4<f32>, sum: f32) -> f32 {
+    return fma(a.w, b.w, fma(a.z, b.z, fma(a.y, b.y, fma(a.x, b.x, sum))));
+}

@@ -1,0 +1,115 @@
+// Linear layer for few tokens: y[token][row] = sum_k W[row][k] * x[token][k].
+//
+// One workgroup computes one tile of TILE_ROWS rows for TOKENS tokens. LANES invocations lie
+// along the rows, so neighbours read neighbouring words of the interleaved weights (see
+// `ops/weights.rs`); SLICES groups of them share the blocks of a row and are summed at the end in
+// ascending order. The order of operations for one (token, row) depends on neither TOKENS nor the
+// number of tokens: a token checked in a batch gets the bits it would have got alone.
+//
+// Defined by the files beside this one: Weights, load_weights, weight_quad, apply_scale
+// (weights_*.wgsl); Activations, load_activations, activation_quad (x_*.wgsl); finish
+// (sum_*.wgsl) and store (store_*.wgsl).
+
+const TILE_ROWS: u32 = 32u;
+const ROWS: u32 = TILE_ROWS / LANES; // rows of one invocation
+const QUADS: u32 = 8u; // vec4s in a block of 32 weights
+
+struct LinearParams {
+    blocks: u32,   // blocks of 32 weights in a row
+    rows: u32,     // rows of the result before padding
+    x_stride: u32, // vec4s from one token's activations to the next
+    y_stride: u32, // f32s from one token's results to the next
+    y_offset: u32, // f32s before the first row's result
+    tiles: u32,    // row tiles of this part
+}
+
+struct Step {
+    rows: u32, // tokens of this step
+    past: u32, // keys committed before this step
+}
+
+@group(0) @binding(0) var<uniform> params: LinearParams;
+@group(0) @binding(1) var<storage, read> step: Step;
+@group(0) @binding(2) var<storage, read> x: array<vec4<f32>>; // [token, k / 4]
+@group(0) @binding(3) var<storage, read> quants: array<vec4<u32>>;
+@group(0) @binding(4) var<storage, read_write> y: array<f32>; // [token, row]
+
+alias Sums = array<array<f32, TOKENS>, ROWS>;
+
+// Explicit fma: the bits don't depend on what the compiler likes to contract.
+fn fma_quad(a: vec4<f32>, b: vec4<f32>, sum: f32) -> f32 {
+    return fma(a.w, b.w, fma(a.z, b.z, fma(a.y, b.y, fma(a.x, b.x, sum))));
+}
+
+// Adds the products of quad `q` of the block to the dot products of all rows and tokens.
+fn quad_products(
+    q: u32,
+    activations: ptr<function, array<Activations, TOKENS>>,
+    weights: ptr<function, array<Weights, ROWS>>,
+    dots: ptr<function, Sums>,
+) {
+    var w: array<vec4<f32>, ROWS>;
+    for (var r = 0u; r < ROWS; r++) {
+        w[r] = weight_quad((*weights)[r], q);
+    }
+    for (var t = 0u; t < TOKENS; t++) {
+        let a = activation_quad((*activations)[t], q);
+        for (var r = 0u; r < ROWS; r++) {
+            (*dots)[r][t] = fma_quad(w[r], a, (*dots)[r][t]);
+        }
+    }
+}
+
+@compute @workgroup_size(WORKGROUP_X, WORKGROUP_Y, WORKGROUP_Z)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_id) local: vec3<u32>,
+) {
+    let lane = local.x;
+    let slice = local.y;
+    let tile = group.y * groups.x + group.x;
+    if tile >= params.tiles {
+        return;
+    }
+    let token0 = group.z * TOKENS;
+
+    var sums: Sums;
+    for (var i = 0u; i * SLICES < params.blocks; i++) {
+        // A slice past the end repeats the last block with weight zero: control flow stays uniform.
+        let wanted = i * SLICES + slice;
+        let block = min(wanted, params.blocks - 1u);
+        let live = wanted < params.blocks;
+
+        var activations: array<Activations, TOKENS>;
+        for (var t = 0u; t < TOKENS; t++) {
+            let token = min(token0 + t, max(step.rows, 1u) - 1u);
+            activations[t] = load_activations(token, block, lane);
+        }
+        var weights: array<Weights, ROWS>;
+        for (var r = 0u; r < ROWS; r++) {
+            weights[r] = load_weights(tile, block, r * LANES + lane, live);
+        }
+        // Eight calls with constant arguments rather than a loop: drivers that unroll only small
+        // loops would otherwise keep the registers of the tile in memory.
+        var dots: Sums;
+        quad_products(0u, &activations, &weights, &dots);
+        quad_products(1u, &activations, &weights, &dots);
+        quad_products(2u, &activations, &weights, &dots);
+        quad_products(3u, &activations, &weights, &dots);
+        quad_products(4u, &activations, &weights, &dots);
+        quad_products(5u, &activations, &weights, &dots);
+        quad_products(6u, &activations, &weights, &dots);
+        quad_products(7u, &activations, &weights, &dots);
+        var totals: array<f32, TOKENS>;
+        for (var t = 0u; t < TOKENS; t++) {
+            totals[t] = activation_total(activations[t]);
+        }
+        for (var r = 0u; r < ROWS; r++) {
+            for (var t = 0u; t < TOKENS; t++) {
+                sums[r][t] = apply_scale(weights[r], dots[r][t], totals[t], sums[r][t]);
+            }
+        }
+    }
+    finish(tile, token0, lane, slice, sums);
+}

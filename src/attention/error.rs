@@ -1,0 +1,90 @@
+//! Why an attention problem or call is refused.
+
+use crate::gpu::GpuError;
+
+/// An error of planning, preparing or binding attention.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AttentionError {
+    /// A size is zero.
+    #[error("`{name}` is 0; every size of an attention problem must be at least 1")]
+    Zero {
+        /// The field.
+        name: &'static str,
+    },
+    /// Query heads do not divide among the KV heads.
+    #[error(
+        "{query_heads} query heads can't share {kv_heads} KV heads; query heads must be a \
+         multiple of KV heads"
+    )]
+    HeadGroups {
+        /// Query heads given.
+        query_heads: u32,
+        /// KV heads given.
+        kv_heads: u32,
+    },
+    /// A head size no kernel supports.
+    #[error(
+        "`{name}` is {dim}; it must be a multiple of 4 from 4 to 256 (pad the head with zeros)"
+    )]
+    HeadDim {
+        /// The field.
+        name: &'static str,
+        /// Its value.
+        dim: u32,
+    },
+    /// A stride that is not a whole number of quads.
+    #[error("a stride of `{name}` is {stride} elements; strides must be multiples of 4")]
+    Stride {
+        /// The tensor.
+        name: &'static str,
+        /// The stride in elements.
+        stride: u32,
+    },
+    /// A tensor too large for 32-bit addressing of quads.
+    #[error("`{name}` spans {bytes} bytes, more than kernels can address; split the batch")]
+    TooLarge {
+        /// The tensor.
+        name: &'static str,
+        /// Its extent in bytes.
+        bytes: u64,
+    },
+    /// The scale is not a finite number.
+    #[error("the scale is {scale}; it must be finite (1/sqrt(head_dim) in most models)")]
+    Scale {
+        /// The scale given.
+        scale: f32,
+    },
+    /// The tree blob has room for fewer nodes than there may be queries.
+    #[error(
+        "the tree mask has room for {max_nodes} nodes but the problem for {max_queries} queries; \
+         build the blob with a stride of at least max_queries"
+    )]
+    TreeStride {
+        /// Stride of the blob.
+        max_nodes: u32,
+        /// Queries of the problem.
+        max_queries: u32,
+    },
+    /// An argument that the problem needs is missing, or one it has no use for was given.
+    #[error("argument `{name}` {problem}")]
+    Argument {
+        /// The argument.
+        name: &'static str,
+        /// What is wrong and what to do.
+        problem: &'static str,
+    },
+    /// A view is smaller than its tensor.
+    #[error("view `{name}` has {given} bytes; the problem's shape and strides need {needed}")]
+    ViewTooSmall {
+        /// The argument.
+        name: &'static str,
+        /// Bytes needed.
+        needed: u64,
+        /// Bytes given.
+        given: u64,
+    },
+    /// The device refused a kernel, buffer or view.
+    #[error(transparent)]
+    Gpu(#[from] GpuError),
+}

@@ -1,0 +1,257 @@
+//! What is to be computed: shapes, storage, mask.
+
+use super::AttentionError;
+
+/// Element type of a tensor in memory. All arithmetic is f32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Element {
+    /// 32-bit floats.
+    F32,
+    /// 16-bit floats, two to a word; needs no device feature.
+    F16,
+}
+
+impl Element {
+    /// All element types.
+    pub const ALL: [Self; 2] = [Self::F32, Self::F16];
+
+    /// Bytes of one element.
+    pub fn bytes(self) -> u64 {
+        match self {
+            Self::F32 => 4,
+            Self::F16 => 2,
+        }
+    }
+
+    /// Name in kernel variants.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+        }
+    }
+}
+
+/// How a tensor lies in its view: element type, and strides in elements. The head dimension is
+/// always contiguous.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TensorLayout {
+    /// Element type.
+    pub element: Element,
+    /// Elements from one sequence of the batch to the next.
+    pub batch_stride: u32,
+    /// Elements from one token to the next.
+    pub token_stride: u32,
+    /// Elements from one head to the next.
+    pub head_stride: u32,
+}
+
+impl TensorLayout {
+    /// `[batch, token, head, dim]`, dense.
+    pub fn token_major(element: Element, tokens: u32, heads: u32, dim: u32) -> Self {
+        Self {
+            element,
+            batch_stride: tokens.saturating_mul(heads).saturating_mul(dim),
+            token_stride: heads.saturating_mul(dim),
+            head_stride: dim,
+        }
+    }
+
+    /// `[batch, head, token, dim]`, dense: the layout of the caches in [`crate::cache`].
+    pub fn head_major(element: Element, tokens: u32, heads: u32, dim: u32) -> Self {
+        Self {
+            element,
+            batch_stride: tokens.saturating_mul(heads).saturating_mul(dim),
+            token_stride: dim,
+            head_stride: tokens.saturating_mul(dim),
+        }
+    }
+
+    /// Bytes from the first element to one past the last.
+    pub(super) fn extent(&self, batch: u32, tokens: u32, heads: u32, dim: u32) -> u64 {
+        let last = |count: u32, stride: u32| u64::from(count.saturating_sub(1)) * u64::from(stride);
+        let elements = last(batch, self.batch_stride)
+            + last(tokens, self.token_stride)
+            + last(heads, self.head_stride)
+            + u64::from(dim);
+        elements * self.element.bytes()
+    }
+}
+
+/// Which keys a query sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Mask {
+    /// All of them.
+    None,
+    /// Bottom-right aligned: query `i` of `q` sees key `j` of `k` iff `j <= i + k - q`.
+    Causal,
+    /// The queries are the nodes of a draft tree and the last keys: a node sees every committed
+    /// key, its ancestors and itself. The blob of [`crate::tree::DraftTree`] says who those are.
+    Tree {
+        /// Nodes the blob has room for: its stride.
+        max_nodes: u32,
+    },
+}
+
+impl Mask {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Causal => "causal",
+            Self::Tree { .. } => "tree",
+        }
+    }
+}
+
+/// An attention problem: `O = softmax(scale * Q K^T + mask) V` for each sequence and head.
+///
+/// `max_queries` and `max_keys` are capacities. The lengths of a call live in a GPU buffer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AttentionProblem {
+    /// Sequences.
+    pub batch: u32,
+    /// Query heads, a multiple of `kv_heads`.
+    pub query_heads: u32,
+    /// Key and value heads.
+    pub kv_heads: u32,
+    /// Elements of a query or key head: a multiple of 4, at most 256.
+    pub head_dim: u32,
+    /// Elements of a value head: a multiple of 4, at most 256.
+    pub value_dim: u32,
+    /// Most queries of one sequence.
+    pub max_queries: u32,
+    /// Most keys of one sequence.
+    pub max_keys: u32,
+    /// `Q`: `[batch, query, query_head, head_dim]` in any strides.
+    pub query: TensorLayout,
+    /// `K`: `[batch, key, kv_head, head_dim]` in any strides.
+    pub key: TensorLayout,
+    /// `V`: `[batch, key, kv_head, value_dim]` in any strides.
+    pub value: TensorLayout,
+    /// `O`: `[batch, query, query_head, value_dim]` in any strides.
+    pub output: TensorLayout,
+    /// Which keys a query sees.
+    pub mask: Mask,
+    /// Factor on the scores; 1/sqrt(head_dim) in most models.
+    pub scale: f32,
+    /// Whether the LSE of each row is written, `[batch, max_queries, query_head]` of f32.
+    pub lse: bool,
+}
+
+impl AttentionProblem {
+    /// One sequence, dense f32 tensors in `[token, head, dim]` order, causal, scale
+    /// 1/sqrt(head_dim), no LSE. Change the public fields for anything else.
+    pub fn new(
+        query_heads: u32,
+        kv_heads: u32,
+        head_dim: u32,
+        max_queries: u32,
+        max_keys: u32,
+    ) -> Self {
+        let dense =
+            |tokens, heads| TensorLayout::token_major(Element::F32, tokens, heads, head_dim);
+        Self {
+            batch: 1,
+            query_heads,
+            kv_heads,
+            head_dim,
+            value_dim: head_dim,
+            max_queries,
+            max_keys,
+            query: dense(max_queries, query_heads),
+            key: dense(max_keys, kv_heads),
+            value: dense(max_keys, kv_heads),
+            output: dense(max_queries, query_heads),
+            mask: Mask::Causal,
+            scale: 1.0 / (head_dim as f32).sqrt(),
+            lse: false,
+        }
+    }
+
+    /// Query heads that share a KV head.
+    pub fn group(&self) -> u32 {
+        self.query_heads / self.kv_heads.max(1)
+    }
+
+    pub(super) fn check(&self) -> Result<(), AttentionError> {
+        for (name, value) in [
+            ("batch", self.batch),
+            ("query_heads", self.query_heads),
+            ("kv_heads", self.kv_heads),
+            ("max_queries", self.max_queries),
+            ("max_keys", self.max_keys),
+        ] {
+            if value == 0 {
+                return Err(AttentionError::Zero { name });
+            }
+        }
+        if !self.query_heads.is_multiple_of(self.kv_heads) {
+            return Err(AttentionError::HeadGroups {
+                query_heads: self.query_heads,
+                kv_heads: self.kv_heads,
+            });
+        }
+        for (name, dim) in [("head_dim", self.head_dim), ("value_dim", self.value_dim)] {
+            if dim == 0 || !dim.is_multiple_of(4) || dim > 256 {
+                return Err(AttentionError::HeadDim { name, dim });
+            }
+        }
+        for (name, layout) in [
+            ("query", &self.query),
+            ("key", &self.key),
+            ("value", &self.value),
+            ("output", &self.output),
+        ] {
+            for stride in [layout.batch_stride, layout.token_stride, layout.head_stride] {
+                if !stride.is_multiple_of(4) {
+                    return Err(AttentionError::Stride { name, stride });
+                }
+            }
+            // Kernels count quads in u32.
+            if self.extent(name) / layout.element.bytes() / 4 > u64::from(u32::MAX) {
+                return Err(AttentionError::TooLarge {
+                    name,
+                    bytes: self.extent(name),
+                });
+            }
+        }
+        if !self.scale.is_finite() {
+            return Err(AttentionError::Scale { scale: self.scale });
+        }
+        if let Mask::Tree { max_nodes } = self.mask
+            && max_nodes < self.max_queries
+        {
+            return Err(AttentionError::TreeStride {
+                max_nodes,
+                max_queries: self.max_queries,
+            });
+        }
+        Ok(())
+    }
+
+    /// Bytes that the view of a tensor must cover.
+    pub(super) fn extent(&self, tensor: &str) -> u64 {
+        match tensor {
+            "query" => self.query.extent(
+                self.batch,
+                self.max_queries,
+                self.query_heads,
+                self.head_dim,
+            ),
+            "key" => self
+                .key
+                .extent(self.batch, self.max_keys, self.kv_heads, self.head_dim),
+            "value" => self
+                .value
+                .extent(self.batch, self.max_keys, self.kv_heads, self.value_dim),
+            _ => self.output.extent(
+                self.batch,
+                self.max_queries,
+                self.query_heads,
+                self.value_dim,
+            ),
+        }
+    }
+}

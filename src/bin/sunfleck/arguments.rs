@@ -1,0 +1,122 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Text generation with speculative decoding on any GPU.
+#[derive(Debug, Parser)]
+#[command(name = "sunfleck", version)]
+pub struct Arguments {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Answer a prompt; the text streams to standard output, everything else to standard error.
+    Generate(Generate),
+    /// List the GPU adapters of this machine.
+    Adapters {
+        /// Print a JSON array.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct Generate {
+    /// The prompt; `-` reads it from standard input.
+    #[arg(required_unless_present = "prompt_tokens", conflicts_with = "prompt_tokens")]
+    pub prompt: Option<String>,
+
+    /// A file with the prompt as a JSON array of token ids, used as it is.
+    #[arg(long, value_name = "FILE")]
+    pub prompt_tokens: Option<PathBuf>,
+
+    /// Use the prompt as it is, without the model's chat template.
+    #[arg(long)]
+    pub raw: bool,
+
+    /// The model: a GGUF file of the Llama family with F32, F16, Q8_0, Q4_0 or Q4_1 weights.
+    #[arg(long, value_name = "FILE.gguf", env = "SUNFLECK_MODEL")]
+    pub model: PathBuf,
+
+    /// Who drafts tokens for the model to check: nobody, or a look-up of what followed the last
+    /// tokens earlier in prompt and answer. The text is the same.
+    #[arg(long, value_enum, default_value_t = DrafterName::Ngram)]
+    pub drafter: DrafterName,
+
+    /// Sampling temperature; this version takes the likeliest token only: 0.
+    #[arg(long, default_value_t = 0.0, value_parser = greedy_only)]
+    pub temperature: f64,
+
+    /// Most tokens of the answer.
+    #[arg(long, default_value_t = 256, value_name = "N")]
+    pub max_tokens: usize,
+
+    /// Most tokens of prompt and answer together; at most what the model was made for.
+    #[arg(long, default_value_t = 2048, value_name = "N",
+          value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
+    pub context: u32,
+
+    /// Use the first adapter whose name, driver or backend contains this, whatever the case.
+    #[arg(long, value_name = "SUBSTRING")]
+    pub adapter: Option<String>,
+
+    /// Print one JSON object instead of the text.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum DrafterName {
+    None,
+    Ngram,
+}
+
+fn greedy_only(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(0.0) => Ok(0.0),
+        Ok(_) => Err("sampling is not in this version yet; use --temperature 0".to_owned()),
+        Err(error) => Err(format!("{error}; use --temperature 0")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Arguments, clap::Error> {
+        Arguments::try_parse_from(line.split_whitespace())
+    }
+
+    #[test]
+    fn options_are_taken_in_any_order() {
+        let line = "sunfleck generate --json --max-tokens 5 hello --model m.gguf --drafter none \
+                    --temperature 0 --adapter llvm --raw";
+        let Command::Generate(generate) = parse(line).unwrap().command else {
+            panic!("not the generate command");
+        };
+        assert_eq!(generate.prompt.as_deref(), Some("hello"));
+        assert_eq!(generate.max_tokens, 5);
+        assert_eq!(generate.drafter, DrafterName::None);
+        assert_eq!(generate.adapter.as_deref(), Some("llvm"));
+        assert!(generate.raw && generate.json);
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for line in [
+            "sunfleck generate --model m.gguf",
+            "sunfleck generate hello --model m.gguf --temperature 0.7",
+            "sunfleck generate hello --model m.gguf --temperature warm",
+            "sunfleck generate hello --model m.gguf --drafter oracle",
+            "sunfleck generate hello --model m.gguf --prompt-tokens ids.json",
+            "sunfleck generate hello --model m.gguf --max-tokens -1",
+            "sunfleck generate hello --model m.gguf --context 0",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+    }
+}

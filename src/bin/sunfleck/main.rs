@@ -1,0 +1,28 @@
+//! The command-line program `sunfleck`: text from a GGUF model on any GPU.
+
+mod adapter;
+mod arguments;
+mod generate;
+mod report;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use arguments::{Arguments, Command};
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Adapters { json } => adapter::list(json).map(|()| ExitCode::SUCCESS),
+        Command::Generate(arguments) => generate::run(&arguments),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("sunfleck: {error}");
+        let mut source = error.source();
+        while let Some(cause) = source {
+            eprintln!("  because: {cause}");
+            source = cause.source();
+        }
+        ExitCode::FAILURE
+    })
+}

@@ -1,0 +1,64 @@
+//! Why generation stops with an error.
+
+use crate::{draft::DraftError, gpu::GpuError, tree::TreeError, verify::OutcomeError};
+
+/// An error of a session.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum GenerateError {
+    /// The prompt has no token.
+    #[error("the prompt has no token; give at least one")]
+    EmptyPrompt,
+    /// A token id the model does not have.
+    #[error("token {token} at position {position} of the prompt is not below the vocabulary of {vocabulary}")]
+    UnknownToken {
+        /// The id.
+        token: u32,
+        /// Where it stands.
+        position: usize,
+        /// Ids the model has.
+        vocabulary: u32,
+    },
+    /// The prompt leaves no room in the context.
+    #[error(
+        "the prompt has {prompt} tokens, of which the context of {context} can hold {room}; \
+         shorten the prompt or raise the context (the model was made for {trained})"
+    )]
+    PromptTooLong {
+        /// Tokens of the prompt.
+        prompt: usize,
+        /// Tokens of the context.
+        context: u32,
+        /// Tokens it has room for.
+        room: u32,
+        /// Context length in the model's metadata.
+        trained: u32,
+    },
+    /// A step without a prompt.
+    #[error("a step needs a prompt first; call `read_prompt`")]
+    NoPrompt,
+    /// The context is full.
+    #[error("the context of {context} tokens is full; start a new session or raise the context")]
+    ContextFull {
+        /// Tokens of the context.
+        context: u32,
+    },
+    /// The drafter failed.
+    #[error(transparent)]
+    Draft(#[from] DraftError),
+    /// The drafter's tree can't be used.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+    /// The drafter's result is of a kind this session has no place for.
+    #[error("drafter `{drafter}` left its draft where this session can't take it; use another drafter")]
+    DraftPlace {
+        /// The drafter's name.
+        drafter: String,
+    },
+    /// The verification reported an error.
+    #[error(transparent)]
+    Outcome(#[from] OutcomeError),
+    /// The device failed.
+    #[error(transparent)]
+    Gpu(#[from] GpuError),
+}

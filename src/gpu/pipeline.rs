@@ -1,0 +1,167 @@
+//! Compiled kernels, each made once per device.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use wgpu::{
+    BindGroupLayout, BindGroupLayoutDescriptor, BindGroupLayoutEntry, BindingType,
+    BufferBindingType, ComputePipeline, ComputePipelineDescriptor, ErrorFilter,
+    PipelineCompilationOptions, PipelineLayoutDescriptor, ShaderStages,
+};
+
+use super::{Binding, BufferView, Gpu, GpuError, Kernel, Limit, limits, module};
+
+/// A compiled kernel with the layout of its bindings.
+#[derive(Debug)]
+pub struct Pipeline {
+    /// Name of the kernel variant.
+    pub name: String,
+    pub(crate) compute: ComputePipeline,
+    layout: BindGroupLayout,
+    bindings: &'static [Binding],
+}
+
+/// Kernels already compiled, by name.
+#[derive(Debug, Default)]
+pub(super) struct PipelineCache(Mutex<HashMap<String, Arc<Pipeline>>>);
+
+impl Gpu {
+    /// The compiled form of `kernel`; compiles it on first use.
+    ///
+    /// # Errors
+    /// [`GpuError::LimitExceeded`] before anything is compiled, [`GpuError::Compile`] with the
+    /// variant's name when the device refuses it.
+    pub async fn pipeline(&self, kernel: &Kernel) -> Result<Arc<Pipeline>, GpuError> {
+        if let Some(found) = self.cached(&kernel.name) {
+            return Ok(found);
+        }
+        kernel.check(self.capabilities())?;
+        let device = self.device();
+        let scope = device.push_error_scope(ErrorFilter::Validation);
+        let wgsl = kernel.wgsl(self.capabilities().dialect);
+        let checked = self.capabilities().checked_shaders;
+        let shader = module::create(device, &kernel.name, &wgsl, checked);
+        let entries: Vec<_> = (0..).zip(kernel.bindings).map(layout_entry).collect();
+        let layout = device.create_bind_group_layout(&BindGroupLayoutDescriptor {
+            label: Some(&kernel.name),
+            entries: &entries,
+        });
+        let pipeline_layout = device.create_pipeline_layout(&PipelineLayoutDescriptor {
+            label: Some(&kernel.name),
+            bind_group_layouts: &[Some(&layout)],
+            immediate_size: 0,
+        });
+        let compute = device.create_compute_pipeline(&ComputePipelineDescriptor {
+            label: Some(&kernel.name),
+            layout: Some(&pipeline_layout),
+            module: &shader,
+            entry_point: Some("main"),
+            compilation_options: PipelineCompilationOptions {
+                // Every kernel writes a word of workgroup memory before it reads it.
+                zero_initialize_workgroup_memory: checked,
+                ..Default::default()
+            },
+            cache: None,
+        });
+        if let Some(error) = scope.pop().await {
+            return Err(GpuError::Compile {
+                kernel: kernel.name.clone(),
+                message: error.to_string(),
+            });
+        }
+        let pipeline = Arc::new(Pipeline {
+            name: kernel.name.clone(),
+            compute,
+            layout,
+            bindings: kernel.bindings,
+        });
+        let mut cache = self
+            .pipelines()
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        Ok(cache.entry(kernel.name.clone()).or_insert(pipeline).clone())
+    }
+
+    fn cached(&self, name: &str) -> Option<Arc<Pipeline>> {
+        let cache = self
+            .pipelines()
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        cache.get(name).cloned()
+    }
+
+    /// Binds `views`, named for error messages, to the bindings of `pipeline`.
+    ///
+    /// # Errors
+    /// [`GpuError::View`] for a view that leaves its buffer or has a bad alignment,
+    /// [`GpuError::Alias`] and [`GpuError::SharedBuffer`] for views that WebGPU refuses in one
+    /// dispatch, [`GpuError::LimitExceeded`] for a view over the binding limit.
+    pub fn bind(
+        &self,
+        pipeline: &Pipeline,
+        views: &[(&'static str, BufferView<'_>)],
+    ) -> Result<wgpu::BindGroup, GpuError> {
+        debug_assert_eq!(views.len(), pipeline.bindings.len(), "{}", pipeline.name);
+        let device_limits = &self.capabilities().limits;
+        for ((name, view), binding) in views.iter().zip(pipeline.bindings) {
+            view.check(name, *binding, device_limits)?;
+            if *binding != Binding::Uniform {
+                let what = format!("`{name}` of kernel `{}`", pipeline.name);
+                limits::check(device_limits, &what, Limit::StorageBinding, view.size)?;
+            }
+        }
+        for (i, (name, view)) in views.iter().enumerate() {
+            for (j, (other_name, other)) in views.iter().enumerate() {
+                if i == j || pipeline.bindings[i] != Binding::Write || view.buffer != other.buffer {
+                    continue;
+                }
+                if view.overlaps(other) {
+                    return Err(GpuError::Alias {
+                        written: name,
+                        other: other_name,
+                    });
+                }
+                if pipeline.bindings[j] != Binding::Write {
+                    return Err(GpuError::SharedBuffer {
+                        written: name,
+                        read: other_name,
+                    });
+                }
+            }
+        }
+        let entries: Vec<_> = (0..)
+            .zip(views)
+            .map(|(binding, (_, view))| wgpu::BindGroupEntry {
+                binding,
+                resource: view.resource(),
+            })
+            .collect();
+        Ok(self.device().create_bind_group(&wgpu::BindGroupDescriptor {
+            label: Some(&pipeline.name),
+            layout: &pipeline.layout,
+            entries: &entries,
+        }))
+    }
+}
+
+fn layout_entry((binding, kind): (u32, &Binding)) -> BindGroupLayoutEntry {
+    let ty = match kind {
+        Binding::Uniform => BufferBindingType::Uniform,
+        Binding::Read => BufferBindingType::Storage { read_only: true },
+        Binding::Write => BufferBindingType::Storage { read_only: false },
+    };
+    BindGroupLayoutEntry {
+        binding,
+        visibility: ShaderStages::COMPUTE,
+        ty: BindingType::Buffer {
+            ty,
+            has_dynamic_offset: false,
+            min_binding_size: None,
+        },
+        count: None,
+    }
+}

@@ -1,0 +1,52 @@
+//! Why a model can't be loaded.
+
+use super::{GgmlType, GgufError};
+use crate::{attention::AttentionError, cache::CacheError, gpu::GpuError};
+
+/// An error of loading a model onto the GPU.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// The file can't be read or is damaged.
+    #[error(transparent)]
+    Gguf(#[from] GgufError),
+    /// A weight matrix of a type that no kernel multiplies with.
+    #[error(
+        "tensor `{tensor}` is stored as {kind:?}; the kernels take F32, F16, Q8_0, Q4_0 and Q4_1: \
+         use a file quantised to one of these"
+    )]
+    WeightType {
+        /// The tensor.
+        tensor: String,
+        /// Its type.
+        kind: GgmlType,
+    },
+    /// A norm weight of a type other than F32 and F16.
+    #[error("tensor `{tensor}` is stored as {kind:?}; a norm's weight must be F32 or F16")]
+    VectorType {
+        /// The tensor.
+        tensor: String,
+        /// Its type.
+        kind: GgmlType,
+    },
+    /// A tensor with more rows or columns than kernels can count.
+    #[error("tensor `{tensor}` of shape {shape:?} is too large: rows and columns must fit 32 bits")]
+    TooLarge {
+        /// The tensor.
+        tensor: String,
+        /// Its shape in ggml's order.
+        shape: Vec<u64>,
+    },
+    /// A part of the model that must exist is empty.
+    #[error("the model has no layers or no embedding; the file is not a usable model")]
+    Empty,
+    /// Attention can't be planned for the model's shape.
+    #[error(transparent)]
+    Attention(#[from] AttentionError),
+    /// The cache can't be made for the model's shape.
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+    /// The device refused a kernel or buffer.
+    #[error(transparent)]
+    Gpu(#[from] GpuError),
+}

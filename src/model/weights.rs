@@ -1,0 +1,185 @@
+//! From tensors in a file to matrices on the GPU, in chunks: the host never holds a whole copy.
+
+use std::io::{Read, Seek};
+
+use wgpu::Buffer;
+
+use super::{GgmlType, Gguf, LoadError, TensorInfo};
+use crate::{
+    gpu::Gpu,
+    ops::{Matrix, MatrixWriter, WeightType},
+};
+
+/// Host bytes read from the file at a time.
+const CHUNK: u64 = 1 << 20;
+/// Bytes handed to the queue before it is flushed: until then they wait in host memory.
+const FLUSH: u64 = 32 << 20;
+
+/// Reads tensors of one file into GPU buffers.
+pub(super) struct WeightLoader<'a, R> {
+    gpu: &'a Gpu,
+    gguf: &'a Gguf,
+    reader: &'a mut R,
+    progress: &'a mut dyn FnMut(u64, u64),
+    total: u64,
+    read: u64,
+    flushed: u64,
+    buffer: Vec<u8>,
+}
+
+/// Rows of one tensor that go into a matrix.
+type RowRange<'t> = (&'t TensorInfo, u64, u64);
+
+impl<'a, R: Read + Seek> WeightLoader<'a, R> {
+    /// `progress` is called with bytes read so far and bytes in all.
+    pub fn new(
+        gpu: &'a Gpu,
+        gguf: &'a Gguf,
+        reader: &'a mut R,
+        progress: &'a mut dyn FnMut(u64, u64),
+    ) -> Self {
+        let total = gguf.tensors().iter().map(|t| t.byte_len).sum();
+        Self {
+            gpu,
+            gguf,
+            reader,
+            progress,
+            total,
+            read: 0,
+            flushed: 0,
+            buffer: Vec::new(),
+        }
+    }
+
+    /// A vector, such as the weight of a norm, as f32 padded with zeros to a multiple of 4.
+    pub fn vector(&mut self, name: &str) -> Result<Buffer, LoadError> {
+        let tensor = self.gguf.tensor(name)?;
+        let mut bytes = Vec::new();
+        self.gguf
+            .read_tensor_bytes(self.reader, tensor, 0..tensor.byte_len, &mut bytes)?;
+        self.advance(tensor.byte_len);
+        let mut values: Vec<f32> = match tensor.kind {
+            GgmlType::F32 => bytemuck::pod_collect_to_vec(&bytes),
+            GgmlType::F16 => bytes
+                .chunks_exact(2)
+                .map(|b| half::f16::from_le_bytes([b[0], b[1]]).to_f32())
+                .collect(),
+            kind => {
+                return Err(LoadError::VectorType {
+                    tensor: name.to_owned(),
+                    kind,
+                });
+            }
+        };
+        values.resize(values.len().next_multiple_of(4), 0.0);
+        Ok(self.gpu.storage_with(name, &values)?)
+    }
+
+    /// Matrices whose rows are those of the tensors `names`, one after the other: one matrix
+    /// where all have the same type, otherwise one for each run of equal types.
+    pub fn stacked(&mut self, names: &[String]) -> Result<Vec<Matrix>, LoadError> {
+        let tensors: Vec<&TensorInfo> = (names.iter())
+            .map(|name| self.gguf.tensor(name))
+            .collect::<Result<_, _>>()?;
+        let runs = tensors.chunk_by(|a, b| a.kind == b.kind);
+        runs.map(|run| {
+            let ranges: Vec<_> = run.iter().map(|t| (*t, 0, rows(t))).collect();
+            self.matrix(&ranges, ranges.iter().map(|r| r.2).sum())
+        })
+        .collect()
+    }
+
+    /// Gate and up projections as one matrix, 16 rows of each in turn, the last ones padded with
+    /// zeros; `None` where their types differ.
+    pub fn gate_up(&mut self, gate: &str, up: &str) -> Result<Option<Matrix>, LoadError> {
+        const HALF: u64 = 16; // half a tile: see `Epilogue::SwiGlu`
+        let (gate, up) = (self.gguf.tensor(gate)?, self.gguf.tensor(up)?);
+        if gate.kind != up.kind {
+            return Ok(None);
+        }
+        let width = rows(gate);
+        let mut ranges = Vec::new();
+        for first in (0..width).step_by(HALF as usize) {
+            ranges.push((gate, first, HALF));
+            ranges.push((up, first, HALF));
+        }
+        let padded = width.next_multiple_of(HALF) * 2;
+        Ok(Some(self.matrix(&ranges, padded)?))
+    }
+
+    /// A matrix of `total_rows` rows from ranges of rows; rows past a tensor's end are zero.
+    fn matrix(&mut self, ranges: &[RowRange<'_>], total_rows: u64) -> Result<Matrix, LoadError> {
+        let Some((first, _, _)) = ranges.first() else {
+            return Err(LoadError::Empty);
+        };
+        let too_large = || LoadError::TooLarge {
+            tensor: first.name.clone(),
+            shape: first.shape.clone(),
+        };
+        let columns = u32::try_from(columns(first)).map_err(|_| too_large())?;
+        let total_rows = u32::try_from(total_rows).map_err(|_| too_large())?;
+        let weight_type = weight_type(first)?;
+        let mut writer =
+            MatrixWriter::new(self.gpu, &first.name, weight_type, total_rows, columns)?;
+        let row_bytes = first.row_bytes().max(1);
+        let mut pending = 0; // bytes of the ranges gathered but not yet pushed
+        let mut gathered = Vec::new();
+        for (tensor, begin, count) in ranges {
+            let present = rows(tensor).saturating_sub(*begin).min(*count);
+            let rows_per_chunk = (CHUNK / row_bytes).max(1);
+            let mut row = 0;
+            while row < present {
+                let take = rows_per_chunk.min(present - row);
+                let start = (begin + row) * row_bytes;
+                let bytes = start..start + take * row_bytes;
+                self.gguf
+                    .read_tensor_bytes(self.reader, tensor, bytes, &mut self.buffer)?;
+                gathered.extend_from_slice(&self.buffer);
+                pending += take * row_bytes;
+                row += take;
+            }
+            gathered.resize(gathered.len() + ((count - present) * row_bytes) as usize, 0);
+            if gathered.len() as u64 >= CHUNK {
+                writer.push_rows(&gathered);
+                gathered.clear();
+                self.advance(std::mem::take(&mut pending));
+            }
+        }
+        writer.push_rows(&gathered);
+        self.advance(pending);
+        Ok(writer.finish())
+    }
+
+    fn advance(&mut self, bytes: u64) {
+        self.read += bytes;
+        if self.read - self.flushed >= FLUSH {
+            // An empty submission starts the copies, and waiting for them frees what they held.
+            self.gpu.queue().submit([]);
+            let _ = self.gpu.device().poll(wgpu::PollType::wait_indefinitely());
+            self.flushed = self.read;
+        }
+        (self.progress)(self.read, self.total);
+    }
+}
+
+fn columns(tensor: &TensorInfo) -> u64 {
+    tensor.shape.first().copied().unwrap_or(1)
+}
+
+fn rows(tensor: &TensorInfo) -> u64 {
+    tensor.shape.iter().skip(1).product()
+}
+
+fn weight_type(tensor: &TensorInfo) -> Result<WeightType, LoadError> {
+    match tensor.kind {
+        GgmlType::F32 => Ok(WeightType::F32),
+        GgmlType::F16 => Ok(WeightType::F16),
+        GgmlType::Q8_0 => Ok(WeightType::Q8_0),
+        GgmlType::Q4_0 => Ok(WeightType::Q4_0),
+        GgmlType::Q4_1 => Ok(WeightType::Q4_1),
+        kind => Err(LoadError::WeightType {
+            tensor: tensor.name.clone(),
+            kind,
+        }),
+    }
+}

@@ -1,0 +1,278 @@
+//! Linear layers `y = x W^T` with weights kept quantised, with what follows fused into the store.
+
+use std::sync::Arc;
+
+use wgpu::ComputePass;
+
+use super::{
+    Dispatch, Matrix, StepBuffer, WeightType, dispatch::spread, matrix::Part, matrix::TILE_ROWS,
+};
+use crate::gpu::{
+    AdapterClass, Binding, BufferView, Capabilities, Gpu, GpuError, Kernel, Pipeline, Source, shader, shared_struct};
+
+/// What happens to the sums of a linear layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Epilogue {
+    /// `y = sum`.
+    Assign,
+    /// `y = y + sum`: a residual connection.
+    Add,
+    /// `y = SiLU(gate) * up`, where the matrix holds 16 gate rows and the 16 up rows of the same
+    /// indices in turn. `y` has half as many columns as the matrix has rows.
+    SwiGlu,
+}
+
+impl Epilogue {
+    /// All epilogues.
+    pub const ALL: [Self; 3] = [Self::Assign, Self::Add, Self::SwiGlu];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Assign => "assign",
+            Self::Add => "add",
+            Self::SwiGlu => "swiglu",
+        }
+    }
+
+    fn source(self) -> Source {
+        match self {
+            Self::Assign => shader!("ops/store_assign.wgsl"),
+            Self::Add => shader!("ops/store_add.wgsl"),
+            Self::SwiGlu => shader!("ops/store_swiglu.wgsl"),
+        }
+    }
+}
+
+/// The file that defines how a block of weights is read.
+pub(super) fn weights_source(weight_type: WeightType) -> Source {
+    match weight_type {
+        WeightType::F32 => shader!("ops/weights_f32.wgsl"),
+        WeightType::F16 => shader!("ops/weights_f16.wgsl"),
+        WeightType::Q8_0 => shader!("ops/weights_q8_0.wgsl"),
+        WeightType::Q4_0 => shader!("ops/weights_q4_0.wgsl"),
+        WeightType::Q4_1 => shader!("ops/weights_q4_1.wgsl"),
+    }
+}
+
+const PLAIN: &[Binding] = &[
+    Binding::Uniform,
+    Binding::Read,
+    Binding::Read,
+    Binding::Read,
+    Binding::Write,
+];
+const SCALED: &[Binding] = &[
+    Binding::Uniform,
+    Binding::Read,
+    Binding::Read,
+    Binding::Read,
+    Binding::Write,
+    Binding::Read,
+];
+
+shared_struct! {
+    /// Parameters shared with `shaders/ops/linear_few.wgsl`.
+    pub(crate) struct LinearParams {
+        blocks: u32,
+        rows: u32,
+        x_stride: u32,
+        y_stride: u32,
+        y_offset: u32,
+        tiles: u32,
+    }
+}
+
+/// Tokens that one workgroup may compute, smallest first.
+pub(crate) const TOKEN_TILES: [u32; 5] = [1, 2, 4, 8, 16];
+
+/// How the invocations of a workgroup share a tile of 32 rows.
+struct Tile {
+    lanes: u32,
+    slices: u32,
+    activations: Source,
+    spread: u32,
+}
+
+impl Tile {
+    fn of(capabilities: &Capabilities) -> Self {
+        match (capabilities.class, capabilities.spread_width()) {
+            // One subgroup a workgroup: no barrier, loads shared by broadcast.
+            (AdapterClass::Software, Some(8)) => Self {
+                lanes: 8,
+                slices: 1,
+                activations: shader!("ops/x_spread8.wgsl"),
+                spread: 8,
+            },
+            (AdapterClass::Software, Some(_)) => Self {
+                lanes: 4,
+                slices: 1,
+                activations: shader!("ops/x_spread4.wgsl"),
+                spread: 4,
+            },
+            (AdapterClass::Software, None) => Self {
+                lanes: 8,
+                slices: 1,
+                activations: shader!("ops/x_direct.wgsl"),
+                spread: 0,
+            },
+            // 16 lanes read 256 contiguous bytes; eight slices keep enough loads in flight.
+            _ => Self {
+                lanes: 16,
+                slices: 8,
+                activations: shader!("ops/x_direct.wgsl"),
+                spread: 0,
+            },
+        }
+    }
+}
+
+/// The kernel for `tokens` tokens a workgroup.
+pub(crate) fn kernel(
+    capabilities: &Capabilities,
+    weight_type: WeightType,
+    epilogue: Epilogue,
+    tokens: u32,
+) -> Kernel {
+    let tile = Tile::of(capabilities);
+    let (sum, shared) = match tile.slices {
+        1 => (shader!("ops/sum_registers.wgsl"), 0),
+        slices => (
+            shader!("ops/sum_slices.wgsl"),
+            u64::from(tokens * slices) * TILE_ROWS as u64 * 4,
+        ),
+    };
+    let bindings = match weight_type {
+        WeightType::F32 | WeightType::F16 => PLAIN,
+        _ => SCALED,
+    };
+    let name = format!(
+        "ops/linear_few/{}/{}/t{tokens}l{}s{}x{}",
+        weight_type.name(),
+        epilogue.name(),
+        tile.lanes,
+        tile.slices,
+        tile.spread,
+    );
+    let kernel = Kernel::new(name, [tile.lanes, tile.slices, 1], LinearParams::LAYOUT, bindings)
+        .constant("TOKENS", tokens)
+        .constant("LANES", tile.lanes)
+        .constant("SLICES", tile.slices)
+        .source(shader!("ops/linear_few.wgsl"))
+        .source(weights_source(weight_type))
+        .source(tile.activations)
+        .source(sum)
+        .source(epilogue.source())
+        .workgroup_bytes(shared);
+    match tile.spread {
+        0 => kernel,
+        _ => kernel.uses_subgroups(),
+    }
+}
+
+/// The buffers of a linear layer.
+#[derive(Clone, Copy, Debug)]
+pub struct LinearIo<'a> {
+    /// `[token, columns]`, f32.
+    pub x: BufferView<'a>,
+    /// f32s from one token's activations to the next, a multiple of 4 and at least the columns
+    /// rounded up to a multiple of 32.
+    pub x_stride: u32,
+    /// `[token, rows]`, f32.
+    pub y: BufferView<'a>,
+    /// f32s from one token's results to the next.
+    pub y_stride: u32,
+    /// f32s before the first result of a token.
+    pub y_offset: u32,
+}
+
+/// A linear layer bound to its buffers.
+#[derive(Clone, Debug)]
+pub struct Linear {
+    variants: Vec<(u32, Vec<Dispatch>)>, // tokens a workgroup, one dispatch a part
+    tiles: Vec<u32>,
+    max_groups: u32,
+}
+
+impl Linear {
+    /// Compiles the kernels for `matrix` and binds them.
+    ///
+    /// # Errors
+    /// [`GpuError::Compile`], and the errors of a bad view.
+    pub async fn new(
+        gpu: &Gpu,
+        matrix: &Matrix,
+        epilogue: Epilogue,
+        step: &StepBuffer,
+        io: &LinearIo<'_>,
+    ) -> Result<Self, GpuError> {
+        let mut variants = Vec::new();
+        for tokens in TOKEN_TILES {
+            let kernel = kernel(gpu.capabilities(), matrix.weight_type, epilogue, tokens);
+            if kernel.check(gpu.capabilities()).is_err() && tokens > 1 {
+                break; // larger tiles need more still: the smaller ones serve all sizes
+            }
+            let pipeline = gpu.pipeline(&kernel).await?;
+            let dispatches = matrix
+                .parts
+                .iter()
+                .map(|part| Self::bind_part(gpu, &pipeline, matrix, part, epilogue, step, io));
+            variants.push((tokens, dispatches.collect::<Result<_, _>>()?));
+        }
+        Ok(Self {
+            variants,
+            tiles: matrix.parts.iter().map(|p| p.tiles).collect(),
+            max_groups: gpu
+                .capabilities()
+                .limits
+                .max_compute_workgroups_per_dimension,
+        })
+    }
+
+    fn bind_part(
+        gpu: &Gpu,
+        pipeline: &Arc<Pipeline>,
+        matrix: &Matrix,
+        part: &Part,
+        epilogue: Epilogue,
+        step: &StepBuffer,
+        io: &LinearIo<'_>,
+    ) -> Result<Dispatch, GpuError> {
+        // Results of one row of the matrix: the SwiGLU store joins two rows into one result.
+        let per_row = |rows: u32| match epilogue {
+            Epilogue::SwiGlu => rows / 2,
+            _ => rows,
+        };
+        let first = part.first_tile * TILE_ROWS as u32;
+        let params = LinearParams {
+            blocks: matrix.blocks(),
+            rows: per_row(matrix.rows - first),
+            x_stride: io.x_stride / 4,
+            y_stride: io.y_stride,
+            y_offset: io.y_offset + per_row(first),
+            tiles: part.tiles,
+        };
+        let uniform = gpu.uniform(&pipeline.name, &params);
+        let mut views = vec![
+            ("params", BufferView::whole(&uniform)),
+            ("step", step.view()),
+            ("x", io.x),
+            ("quants", part.quants()),
+            ("y", io.y),
+        ];
+        views.extend(part.scales().map(|scales| ("scales", scales)));
+        let arguments = gpu.bind(pipeline, &views)?;
+        Ok(Dispatch::new(pipeline.clone(), arguments))
+    }
+
+    /// Records the layer for at most `tokens` tokens; the step buffer says how many there are.
+    pub fn encode(&self, pass: &mut ComputePass<'_>, tokens: u32) {
+        let fitting = self.variants.iter().find(|(tile, _)| *tile >= tokens);
+        let Some((tile, dispatches)) = fitting.or(self.variants.last()) else {
+            return;
+        };
+        for (dispatch, tiles) in dispatches.iter().zip(&self.tiles) {
+            let [x, y] = spread(*tiles, self.max_groups);
+            dispatch.encode(pass, [x, y, tokens.div_ceil(*tile)]);
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! The adapters that tests run on.
+//!
+//! `SUNFLECK_TEST_ADAPTERS` names parts of the adapters' names that must all be there, as
+//! `cargo xtask test` sets it: a missing one fails the tests. Without it, tests run on every
+//! adapter present, and fail where there is none.
+
+use std::sync::OnceLock;
+
+use sunfleck::{
+    gpu::{Capabilities, Gpu},
+    wgpu,
+};
+
+/// An adapter under test, with the capabilities that kernels may use there.
+pub struct TestGpu {
+    /// Adapter and profile, for messages.
+    pub name: String,
+    /// The device.
+    pub gpu: Gpu,
+}
+
+fn open() -> Vec<TestGpu> {
+    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
+    let adapters = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::PRIMARY));
+    let wanted: Vec<String> = std::env::var("SUNFLECK_TEST_ADAPTERS")
+        .map(|names| names.split(',').map(str::to_owned).collect())
+        .unwrap_or_default();
+    let names: Vec<_> = adapters.iter().map(|a| a.get_info().name).collect();
+    for want in &wanted {
+        assert!(
+            names.iter().any(|name| name.contains(want)),
+            "no adapter named like {want:?} among {names:?}: run `cargo xtask test`, which installs it"
+        );
+    }
+    assert!(
+        !adapters.is_empty(),
+        "no GPU adapter: run `cargo xtask test`, which installs a software one"
+    );
+    let mut gpus = Vec::new();
+    for adapter in adapters {
+        let info = adapter.get_info();
+        if !wanted.is_empty() && !wanted.iter().any(|want| info.name.contains(want)) {
+            continue;
+        }
+        let features = wgpu::Features::SUBGROUP | wgpu::Features::SHADER_F16;
+        let (device, queue) = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
+            required_features: features & adapter.features(),
+            ..Default::default()
+        }))
+        .unwrap_or_else(|error| panic!("no device on {}: {error}", info.name));
+        let capabilities = Capabilities::of(&device);
+        let mut push = |profile: &str, capabilities: Capabilities| {
+            gpus.push(TestGpu {
+                name: format!("{} ({profile})", info.name),
+                gpu: Gpu::with_capabilities(&device, &queue, capabilities),
+            });
+        };
+        push("all features", capabilities.clone());
+        push("no optional feature", capabilities.clone().floor());
+        // The kernels that hardware gets, and the compiler's run-time checks in every kernel.
+        push(
+            "hardware kernels, checked",
+            Capabilities {
+                class: sunfleck::gpu::AdapterClass::Hardware,
+                checked_shaders: true,
+                ..capabilities.floor()
+            },
+        );
+    }
+    gpus
+}
+
+/// Runs `test` on every adapter and profile.
+pub fn on_every_adapter(test: impl Fn(&TestGpu)) {
+    static GPUS: OnceLock<Vec<TestGpu>> = OnceLock::new();
+    for gpu in GPUS.get_or_init(open) {
+        test(gpu);
+    }
+}
+
+impl TestGpu {
+    /// Records with `record` into one pass, submits, and waits.
+    pub fn run(&self, record: impl FnOnce(&mut wgpu::ComputePass<'_>)) {
+        let mut encoder = self
+            .gpu
+            .device()
+            .create_command_encoder(&Default::default());
+        record(&mut encoder.begin_compute_pass(&Default::default()));
+        self.gpu.queue().submit([encoder.finish()]);
+    }
+
+    /// Contents of a buffer.
+    pub fn read<T: bytemuck::Pod>(&self, buffer: &wgpu::Buffer) -> Vec<T> {
+        pollster::block_on(self.gpu.read_buffer(buffer)).expect(&self.name)
+    }
+}

@@ -1,0 +1,373 @@
+//! Attention against its twin.
+
+use sunfleck::{
+    attention::{AttentionIo, AttentionProblem, Element, Mask, NO_KEY, TensorLayout, lengths},
+    gpu::BufferView,
+    reference::{
+        attention::{self as twin, AttentionOptions, AttentionShape},
+        compare::{Tolerance, compare},
+        storage::Storage,
+    },
+};
+
+use crate::{
+    adapters::{TestGpu, on_every_adapter},
+    random::Random,
+};
+
+/// One test case: a problem and the lengths of its sequences.
+struct Case {
+    problem: AttentionProblem,
+    sequences: Vec<(u32, u32)>, // queries, keys
+}
+
+fn case(heads: u32, kv_heads: u32, dim: u32, queries: u32, keys: u32) -> Case {
+    Case {
+        problem: AttentionProblem::new(heads, kv_heads, dim, queries, keys),
+        sequences: vec![(queries, keys)],
+    }
+}
+
+/// Puts `[batch, token, head, dim]` values where `layout` wants them; the rest is NaN, which must
+/// not leak.
+fn scatter(
+    layout: &TensorLayout,
+    values: &[f32],
+    [batch, tokens, heads, dim]: [usize; 4],
+) -> Vec<u8> {
+    let last = (batch - 1) * layout.batch_stride as usize
+        + (tokens - 1) * layout.token_stride as usize
+        + (heads - 1) * layout.head_stride as usize
+        + dim;
+    let mut elements = vec![f32::NAN; last];
+    for (i, chunk) in values.chunks_exact(dim).enumerate() {
+        let (b, t, h) = (i / (tokens * heads), i / heads % tokens, i % heads);
+        let at = b * layout.batch_stride as usize
+            + t * layout.token_stride as usize
+            + h * layout.head_stride as usize;
+        elements[at..at + dim].copy_from_slice(chunk);
+    }
+    match layout.element {
+        Element::F16 => {
+            let halves: Vec<half::f16> = elements.iter().map(|v| half::f16::from_f32(*v)).collect();
+            bytemuck::cast_slice(&halves).to_vec()
+        }
+        _ => bytemuck::cast_slice(&elements).to_vec(),
+    }
+}
+
+fn gather(
+    layout: &TensorLayout,
+    bytes: &[u8],
+    [batch, tokens, heads, dim]: [usize; 4],
+) -> Vec<f32> {
+    let elements: Vec<f32> = match layout.element {
+        Element::F16 => bytemuck::pod_collect_to_vec::<_, half::f16>(bytes)
+            .iter()
+            .map(|v| v.to_f32())
+            .collect(),
+        _ => bytemuck::pod_collect_to_vec(bytes),
+    };
+    (0..batch * tokens * heads)
+        .flat_map(|i| {
+            let (b, t, h) = (i / (tokens * heads), i / heads % tokens, i % heads);
+            let at = b * layout.batch_stride as usize
+                + t * layout.token_stride as usize
+                + h * layout.head_stride as usize;
+            elements[at..at + dim].to_vec()
+        })
+        .collect()
+}
+
+fn storage(element: Element) -> Storage {
+    match element {
+        Element::F16 => Storage::F16,
+        _ => Storage::F32,
+    }
+}
+
+/// Output and LSE on the GPU, `[batch, query, head, dim]` and `[batch, query, head]`.
+pub fn run(
+    gpu: &TestGpu,
+    problem: &AttentionProblem,
+    sequences: &[(u32, u32)],
+    [q, k, v]: [&[f32]; 3],
+    tree: Option<&[u32]>,
+) -> (Vec<f32>, Vec<f32>) {
+    let p = problem;
+    let dims =
+        |tokens: u32, heads: u32, dim: u32| [p.batch, tokens, heads, dim].map(|n| n as usize);
+    let q_dims = dims(p.max_queries, p.query_heads, p.head_dim);
+    let o_dims = dims(p.max_queries, p.query_heads, p.value_dim);
+    let gpu_buffer = |label: &str, bytes: &[u8]| gpu.gpu.storage_with(label, bytes).unwrap();
+    let query = gpu_buffer("q", &scatter(&p.query, q, q_dims));
+    let key = gpu_buffer(
+        "k",
+        &scatter(&p.key, k, dims(p.max_keys, p.kv_heads, p.head_dim)),
+    );
+    let value = gpu_buffer(
+        "v",
+        &scatter(&p.value, v, dims(p.max_keys, p.kv_heads, p.value_dim)),
+    );
+    let zeros = vec![0.0; o_dims.iter().product()];
+    let output = gpu_buffer("o", &scatter(&p.output, &zeros, o_dims));
+    let rows = q_dims[0] * q_dims[1] * q_dims[2];
+    let lse = gpu.gpu.storage("lse", rows as u64 * 4).unwrap();
+    let words = lengths(sequences);
+    let lengths = gpu
+        .gpu
+        .storage_with("lengths", words.as_flattened())
+        .unwrap();
+    let tree = tree.map(|words| gpu.gpu.storage_with("tree", words).unwrap());
+    let prepared = pollster::block_on(gpu.gpu.plan_attention(p).unwrap().prepare()).unwrap();
+    let workspace = prepared.workspace().unwrap();
+    let io = AttentionIo {
+        query: BufferView::whole(&query),
+        key: BufferView::whole(&key),
+        value: BufferView::whole(&value),
+        output: BufferView::whole(&output),
+        lse: p.lse.then(|| BufferView::whole(&lse)),
+        lengths: BufferView::whole(&lengths),
+        tree: tree.as_ref().map(BufferView::whole),
+    };
+    let attention = prepared.bind(&workspace, &io).unwrap();
+    gpu.run(|pass| attention.encode(pass, p.max_queries, p.max_keys));
+    let bytes: Vec<u8> = gpu.read(&output);
+    (gather(&p.output, &bytes, o_dims), gpu.read(&lse))
+}
+
+fn check(gpu: &TestGpu, case: &Case, seed: u64) {
+    check_masked(gpu, case, seed, None, None);
+}
+
+fn check_masked(
+    gpu: &TestGpu,
+    Case { problem, sequences }: &Case,
+    seed: u64,
+    visible: Option<&dyn Fn(usize, usize, usize) -> bool>,
+    tree: Option<&[u32]>,
+) {
+    let mut random = Random(seed);
+    let p = problem;
+    let shape = AttentionShape {
+        batch: p.batch as usize,
+        query_heads: p.query_heads as usize,
+        kv_heads: p.kv_heads as usize,
+        queries: p.max_queries as usize,
+        keys: p.max_keys as usize,
+        head_dim: p.head_dim as usize,
+        value_dim: p.value_dim as usize,
+    };
+    let rows = shape.batch * shape.queries * shape.query_heads;
+    let kv_rows = shape.batch * shape.keys * shape.kv_heads;
+    let round = |element: Element, values: Vec<f32>| -> Vec<f32> {
+        values
+            .iter()
+            .map(|v| storage(element).round(f64::from(*v)) as f32)
+            .collect()
+    };
+    let q = round(p.query.element, random.normals(rows * shape.head_dim));
+    let mut k = round(p.key.element, random.normals(kv_rows * shape.head_dim));
+    let mut v = round(p.value.element, random.normals(kv_rows * shape.value_dim));
+    let (output, lse) = {
+        // What lies past a sequence's keys is NaN on the GPU and must not leak.
+        let (mut k_nan, mut v_nan) = (k.clone(), v.clone());
+        for (b, (_, keys)) in sequences.iter().enumerate() {
+            let from = (b * shape.keys + *keys as usize) * shape.kv_heads;
+            let to = (b + 1) * shape.keys * shape.kv_heads;
+            k_nan[from * shape.head_dim..to * shape.head_dim].fill(f32::NAN);
+            v_nan[from * shape.value_dim..to * shape.value_dim].fill(f32::NAN);
+        }
+        run(gpu, p, sequences, [&q, &k_nan, &v_nan], tree)
+    };
+    // The twin takes one sequence at a time, with its own lengths.
+    for (b, (queries, keys)) in sequences
+        .iter()
+        .map(|(q, k)| (*q as usize, *k as usize))
+        .enumerate()
+    {
+        let one = AttentionShape {
+            batch: 1,
+            queries,
+            keys,
+            ..shape
+        };
+        let q_at = b * shape.queries * shape.query_heads;
+        let kv_at = b * shape.keys * shape.kv_heads;
+        let q_rows = queries * shape.query_heads;
+        let kv_rows = keys * shape.kv_heads;
+        let seen = visible.map(|f| move |_: usize, query: usize, key: usize| f(b, query, key));
+        let mask = match (&seen, p.mask) {
+            (Some(f), _) => twin::Mask::Visible(f),
+            (None, Mask::None) => twin::Mask::None,
+            _ => twin::Mask::Causal,
+        };
+        let options = AttentionOptions {
+            scale: Some(f64::from(p.scale)),
+            mask,
+            ..Default::default()
+        };
+        let (dk, dv) = (shape.head_dim, shape.value_dim);
+        let q = &q[q_at * dk..][..q_rows * dk];
+        let k = &mut k[kv_at * dk..][..kv_rows * dk];
+        let v = &mut v[kv_at * dv..][..kv_rows * dv];
+        let expected = twin::attention(&one, q, k, v, &options).unwrap();
+        let what = format!("{}: {p:?} {sequences:?} sequence {b}", gpu.name);
+        let tolerance = match p.output.element {
+            Element::F16 => {
+                let naive = twin::naive_attention(&one, q, k, v, &options, Storage::F16).unwrap();
+                Tolerance::twice_naive(&naive.output, &expected.output)
+            }
+            _ => Tolerance::F32,
+        };
+        let got = &output[q_at * dv..][..q_rows * dv];
+        compare(&what, got, &expected.output, tolerance).unwrap();
+        if p.lse {
+            let got: Vec<f32> = lse[q_at..][..q_rows]
+                .iter()
+                .map(|v| if *v == NO_KEY { f32::NEG_INFINITY } else { *v })
+                .collect();
+            compare(&format!("{what} LSE"), &got, &expected.lse, Tolerance::F32).unwrap();
+        }
+    }
+}
+
+#[test]
+fn heads_and_groups_of_every_size() {
+    on_every_adapter(|gpu| {
+        for (heads, kv_heads) in [(1, 1), (3, 1), (9, 3), (4, 4), (8, 1), (12, 1)] {
+            for queries in [1, 2, 5] {
+                check(gpu, &case(heads, kv_heads, 64, queries, 70), 1);
+            }
+        }
+    });
+}
+
+#[test]
+fn head_sizes_with_tails() {
+    on_every_adapter(|gpu| {
+        for dim in [4, 32, 40, 80, 128, 256] {
+            check(gpu, &case(2, 1, dim, 3, 37), 2);
+        }
+        let mut odd = case(2, 1, 64, 3, 37);
+        odd.problem.value_dim = 20;
+        odd.problem.value = TensorLayout::token_major(Element::F32, 37, 1, 20);
+        odd.problem.output = TensorLayout::token_major(Element::F32, 3, 2, 20);
+        check(gpu, &odd, 3);
+    });
+}
+
+#[test]
+fn key_counts_around_tiles_and_spans() {
+    on_every_adapter(|gpu| {
+        for keys in [1, 7, 8, 9, 31, 33, 255, 256, 257, 600] {
+            check(gpu, &case(3, 1, 32, 1, keys), 4);
+        }
+        check(gpu, &case(3, 1, 32, 75, 300), 5);
+    });
+}
+
+#[test]
+fn storage_types_in_any_mix() {
+    on_every_adapter(|gpu| {
+        for bits in 0..16 {
+            let element = |bit: u32| Element::ALL[(bits >> bit & 1) as usize];
+            let mut mixed = case(6, 2, 40, 3, 50);
+            let p = &mut mixed.problem;
+            p.query.element = element(0);
+            p.key.element = element(1);
+            p.value.element = element(2);
+            p.output.element = element(3);
+            check(gpu, &mixed, 6);
+        }
+    });
+}
+
+#[test]
+fn unmasked_attention_has_more_keys_or_fewer_than_queries() {
+    on_every_adapter(|gpu| {
+        for (queries, keys) in [(4, 50), (20, 3)] {
+            let mut none = case(4, 2, 32, queries, keys);
+            none.problem.mask = Mask::None;
+            none.problem.lse = true;
+            check(gpu, &none, 7);
+        }
+    });
+}
+
+#[test]
+fn fully_masked_row_gives_zero_and_no_lse() {
+    on_every_adapter(|gpu| {
+        // Bottom-right causal with fewer keys than queries: the first queries see nothing.
+        let mut masked = case(4, 2, 32, 10, 3);
+        masked.problem.lse = true;
+        check(gpu, &masked, 8);
+    });
+}
+
+#[test]
+fn padded_batch_of_different_lengths_leaks_nothing() {
+    on_every_adapter(|gpu| {
+        let mut batch = case(6, 2, 32, 4, 300);
+        let p = &mut batch.problem;
+        p.batch = 3;
+        p.lse = true;
+        // Head-major keys with a gap after each head and sequence: strided views.
+        p.key.head_stride = 300 * 32 + 8;
+        p.key.token_stride = 32;
+        p.key.batch_stride = 2 * p.key.head_stride + 12;
+        batch.sequences = vec![(4, 300), (1, 1), (2, 257)];
+        check(gpu, &batch, 9);
+    });
+}
+
+#[test]
+fn draft_tree_sees_ancestors_only() {
+    use sunfleck::tree::{DraftTree, DrawKind};
+    on_every_adapter(|gpu| {
+        // Forty nodes: the ancestor sets take two words.
+        let mut random = Random(77);
+        let mut parents: Vec<u32> = (0..40).map(|i: u32| random.below(i.max(1))).collect();
+        parents[0] = sunfleck::tree::NONE;
+        let tokens: Vec<u32> = (0..40).collect();
+        let tree = DraftTree::from_parents(tokens, parents.clone(), DrawKind::TopK).unwrap();
+        let (nodes, past) = (40, 260);
+        let mut tree_case = case(6, 2, 32, nodes, past + nodes);
+        tree_case.problem.mask = Mask::Tree { max_nodes: 64 };
+        let mut words = vec![0; sunfleck::tree::blob_words(64)];
+        tree.write_blob(64, &mut words).unwrap();
+        let visible = |_: usize, query: usize, key: usize| {
+            let Some(node) = key.checked_sub(past as usize) else {
+                return true;
+            };
+            let mut at = query;
+            while at > node {
+                at = parents[at] as usize;
+            }
+            at == node
+        };
+        check_masked(gpu, &tree_case, 10, Some(&visible), Some(&words));
+    });
+}
+
+#[test]
+fn large_flat_and_lonely_scores_stay_exact() {
+    on_every_adapter(|gpu| {
+        let p = AttentionProblem::new(1, 1, 32, 1, 300);
+        let v: Vec<f32> = (0..300 * 32).map(|i| (i / 32) as f32).collect();
+        let q = vec![1.0; 32];
+        // All scores equal: the mean of the values.
+        let flat = vec![0.25; 300 * 32];
+        let (o, _) = run(gpu, &p, &[(1, 300)], [&q, &flat, &v], None);
+        compare(&gpu.name, &o, &[149.5; 32], Tolerance::F32).unwrap();
+        // One huge key among scores of -1e4: its value alone.
+        let mut lonely = vec![-1767.0; 300 * 32]; // score = 32 * -1767 / sqrt(32) = -9995
+        lonely[123 * 32..124 * 32].fill(1767.0);
+        let (o, _) = run(gpu, &p, &[(1, 300)], [&q, &lonely, &v], None);
+        compare(&gpu.name, &o, &[123.0; 32], Tolerance::F32).unwrap();
+        // Subnormal scores: still the mean.
+        let tiny = vec![1e-40; 300 * 32];
+        let (o, _) = run(gpu, &p, &[(1, 300)], [&q, &tiny, &v], None);
+        compare(&gpu.name, &o, &[149.5; 32], Tolerance::F32).unwrap();
+    });
+}

@@ -1,0 +1,213 @@
+//! Greedy verification and the commit against their twins.
+
+use sunfleck::{
+    cache::{CacheElement, CacheShape, Commit, ContiguousCache},
+    gpu::BufferView,
+    ops::{Argmax, StepBuffer},
+    reference::{self, verify as twin},
+    tree::{DraftTree, DrawKind, NONE},
+    verify::{GreedyVerifier, Outcome, OutcomeError},
+};
+
+use crate::{
+    adapters::{TestGpu, on_every_adapter},
+    random::Random,
+};
+
+const MAX_NODES: u32 = 64;
+const VOCABULARY: u32 = Argmax::BLOCK + 10;
+
+/// A random tree over few tokens, so that drafts are often right.
+fn random_tree(random: &mut Random, nodes: usize) -> DraftTree {
+    let mut parents = vec![NONE];
+    parents.extend((1..nodes as u32).map(|i| random.below(i)));
+    let tokens = (0..nodes).map(|_| random.below(3)).collect();
+    // Equal siblings are legal for independent draws.
+    DraftTree::from_parents(tokens, parents, DrawKind::Iid).unwrap()
+}
+
+struct Verifier {
+    verifier: GreedyVerifier,
+    step: StepBuffer,
+    tree: sunfleck::wgpu::Buffer,
+    candidates: sunfleck::wgpu::Buffer,
+}
+
+fn verifier(gpu: &TestGpu, candidate_rows: u32) -> Verifier {
+    let words = sunfleck::tree::blob_words(MAX_NODES as usize) as u64;
+    let tree = gpu.gpu.storage("tree", words * 4).unwrap();
+    let rows = u64::from(candidate_rows * Argmax::blocks(VOCABULARY));
+    let candidates = gpu.gpu.storage("candidates", rows * Argmax::CANDIDATE_BYTES).unwrap();
+    let step = StepBuffer::new(&gpu.gpu, 1, 0).unwrap();
+    let verifier = pollster::block_on(GreedyVerifier::new(
+        &gpu.gpu,
+        &step,
+        BufferView::whole(&tree),
+        BufferView::whole(&candidates),
+        MAX_NODES,
+        candidate_rows,
+        VOCABULARY,
+    ))
+    .unwrap();
+    Verifier {
+        verifier,
+        step,
+        tree,
+        candidates,
+    }
+}
+
+impl Verifier {
+    /// Loads a tree and the argmax of each node, `NONE` for a node without one.
+    fn load(&self, gpu: &TestGpu, tree: &DraftTree, argmax: &[u32], past: u32) {
+        let queue = gpu.gpu.queue();
+        let blob = tree.blob(MAX_NODES as usize).unwrap();
+        queue.write_buffer(&self.tree, 0, bytemuck::cast_slice(&blob));
+        // The winner sits in a random block; the other blocks hold smaller values.
+        let blocks = Argmax::blocks(VOCABULARY) as usize;
+        let words: Vec<[u32; 2]> = argmax
+            .iter()
+            .flat_map(|token| {
+                (0..blocks).map(move |block| match (*token, block) {
+                    (NONE, _) => [f32::MIN.to_bits(), NONE],
+                    (_, 0) => [5f32.to_bits(), *token],
+                    (_, block) => [1f32.to_bits(), block as u32 * Argmax::BLOCK],
+                })
+            })
+            .collect();
+        queue.write_buffer(&self.candidates, 0, bytemuck::cast_slice(&words));
+        self.step.set_rows(&gpu.gpu, tree.len() as u32);
+        self.step.set_past(&gpu.gpu, past);
+    }
+
+    fn outcome(&self, gpu: &TestGpu) -> Result<Outcome, OutcomeError> {
+        let words: Vec<u32> = gpu.read(self.verifier.outcome());
+        Outcome::from_words(&words, MAX_NODES)
+    }
+}
+
+#[test]
+fn greedy_verification_equals_its_twin_on_random_trees() {
+    on_every_adapter(|gpu| {
+        let v = verifier(gpu, MAX_NODES);
+        let mut random = Random(99);
+        let mut deepest = 0;
+        for round in 0..60 {
+            let nodes = match round {
+                0 => 1,
+                1 => MAX_NODES as usize,
+                _ => 1 + random.below(MAX_NODES) as usize,
+            };
+            let tree = random_tree(&mut random, nodes);
+            let argmax: Vec<u32> = (0..nodes).map(|_| random.below(3)).collect();
+            v.load(gpu, &tree, &argmax, 100);
+            gpu.run(|pass| {
+                v.verifier.encode(pass);
+                v.verifier.encode_finish(pass);
+            });
+            let outcome = v.outcome(gpu).unwrap();
+            let expected = twin::greedy(&tree, &argmax).unwrap();
+            assert_eq!(outcome.path, expected.path, "{}\n{}", gpu.name, tree.to_text(|t| t.to_string()));
+            assert_eq!(outcome.tokens, expected.tokens, "{}", gpu.name);
+            let step: Vec<u32> = gpu.read(v.step.buffer());
+            assert_eq!(step[1], 100 + expected.path.len() as u32, "{}: length", gpu.name);
+            deepest = deepest.max(expected.accepted());
+        }
+        assert!(deepest >= 3, "no deep acceptance was tested");
+    });
+}
+
+#[test]
+fn a_node_without_a_number_and_a_tree_that_is_none_are_flagged() {
+    on_every_adapter(|gpu| {
+        let v = verifier(gpu, MAX_NODES);
+        let tree = DraftTree::chain(1, &[2, 2]).unwrap();
+        v.load(gpu, &tree, &[2, NONE, 2], 0);
+        gpu.run(|pass| v.verifier.encode(pass));
+        assert_eq!(v.outcome(gpu), Err(OutcomeError::NoArgmax), "{}", gpu.name);
+
+        // Node 1 becomes its own child: the walk must end, with a flag.
+        v.load(gpu, &tree, &[2, 2, 2], 0);
+        let first_child = 4 * (2 * u64::from(MAX_NODES) + 1);
+        gpu.gpu.queue().write_buffer(&v.tree, first_child, bytemuck::bytes_of(&1u32));
+        gpu.run(|pass| v.verifier.encode(pass));
+        assert_eq!(v.outcome(gpu), Err(OutcomeError::BadTree), "{}", gpu.name);
+    });
+}
+
+#[test]
+fn after_a_prompt_only_row_zero_counts_and_all_rows_are_committed() {
+    on_every_adapter(|gpu| {
+        let v = verifier(gpu, 4);
+        // A prompt of ten tokens, whose own second token must not be taken for a right guess.
+        let prompt = DraftTree::chain(1, &[2; 9]).unwrap();
+        v.load(gpu, &prompt, &[2], 30);
+        gpu.run(|pass| {
+            v.verifier.encode_prompt(pass);
+            v.verifier.encode_finish_prompt(pass);
+        });
+        let outcome = v.outcome(gpu).unwrap();
+        assert_eq!((outcome.path, outcome.tokens), (vec![0], vec![2]), "{}", gpu.name);
+        let step: Vec<u32> = gpu.read(v.step.buffer());
+        assert_eq!(step[1], 40, "{}", gpu.name);
+    });
+}
+
+#[test]
+fn commit_keeps_the_accepted_path_in_every_layer() {
+    on_every_adapter(|gpu| {
+        for element in [CacheElement::F32, CacheElement::F16] {
+            let shape = CacheShape {
+                layers: 3,
+                kv_heads: 2,
+                head_dim: 8,
+                capacity: 96,
+                element,
+            };
+            let cache = ContiguousCache::new(&gpu.gpu, shape).unwrap();
+            let capacity = cache.shape().capacity as usize;
+            let v = verifier(gpu, MAX_NODES);
+            let commit = pollster::block_on(Commit::new(
+                &gpu.gpu,
+                &cache,
+                &v.step,
+                v.verifier.outcome(),
+                MAX_NODES,
+            ))
+            .unwrap();
+            let mut random = Random(17);
+            for _ in 0..12 {
+                let nodes = 1 + random.below(24) as usize;
+                let tree = random_tree(&mut random, nodes);
+                let argmax: Vec<u32> = (0..nodes).map(|_| random.below(3)).collect();
+                let past = random.below(capacity as u32 - nodes as u32);
+                // Every 32-bit word of the cache is different.
+                let view = cache.keys(0).unwrap();
+                let words: Vec<u32> = (0..(view.buffer.size() / 4) as u32).collect();
+                gpu.gpu.queue().write_buffer(view.buffer, 0, bytemuck::cast_slice(&words));
+                v.load(gpu, &tree, &argmax, past);
+                gpu.run(|pass| {
+                    v.verifier.encode(pass);
+                    commit.encode(pass);
+                    v.verifier.encode_finish(pass);
+                });
+                let got: Vec<u32> = gpu.read(view.buffer);
+                let path = twin::greedy(&tree, &argmax).unwrap().path;
+                let twin_shape = reference::cache::CacheShape {
+                    outer: 3 * 2 * 2,
+                    slots: capacity,
+                    inner: 8 * element.bytes() as usize / 4,
+                };
+                let expected =
+                    reference::cache::commit(&words, &twin_shape, past as usize, &path).unwrap();
+                // Slots past the accepted path are free: only what is kept has to be equal.
+                let kept = past as usize + path.len();
+                for outer in 0..twin_shape.outer {
+                    let at = outer * capacity * twin_shape.inner;
+                    let range = at..at + kept * twin_shape.inner;
+                    assert_eq!(got[range.clone()], expected[range], "{} {path:?}", gpu.name);
+                }
+            }
+        }
+    });
+}
