@@ -71,6 +71,13 @@ fn mask(mask: Mask) -> Source {
     }
 }
 
+fn lse(problem: &AttentionProblem) -> Source {
+    match problem.lse {
+        true => shader!("attention/lse_store.wgsl"),
+        false => shader!("attention/lse_none.wgsl"),
+    }
+}
+
 /// The parts of a name that all kernels of a problem share, such as `f32-f16-f16-f32/d64/causal`.
 fn suffix(problem: &AttentionProblem) -> String {
     let dims = match problem.head_dim == problem.value_dim {
@@ -178,8 +185,88 @@ pub(super) fn merge(problem: &AttentionProblem) -> Kernel {
         .source(shader!("attention/params.wgsl"))
         .source(shader!("attention/merge.wgsl"))
         .source(output(problem.output.element))
-        .source(match problem.lse {
-            true => shader!("attention/lse_store.wgsl"),
-            false => shader!("attention/lse_none.wgsl"),
-        })
+        .source(lse(problem))
+}
+
+const PREFILL: &[Binding] = &[
+    Binding::Uniform,
+    Binding::Read,
+    Binding::Read,
+    Binding::Read,
+    Binding::Read,
+    Binding::Write,
+];
+const PREFILL_LSE: &[Binding] = &[
+    Binding::Uniform,
+    Binding::Read,
+    Binding::Read,
+    Binding::Read,
+    Binding::Read,
+    Binding::Write,
+    Binding::Write,
+];
+const PREFILL_TREE: &[Binding] = &[
+    Binding::Uniform,
+    Binding::Read,
+    Binding::Read,
+    Binding::Read,
+    Binding::Read,
+    Binding::Write,
+    Binding::Read,
+];
+const PREFILL_TREE_LSE: &[Binding] = &[
+    Binding::Uniform,
+    Binding::Read,
+    Binding::Read,
+    Binding::Read,
+    Binding::Read,
+    Binding::Write,
+    Binding::Read,
+    Binding::Write,
+];
+
+/// Packed rows of one workgroup of the prefill kernel.
+pub(super) const PREFILL_ROWS: u32 = 32;
+
+/// The prefill kernel.
+pub(super) fn prefill(problem: &AttentionProblem) -> Kernel {
+    // 8 x 16 invocations with 2 rows x 4 keys each: a tile of the head is as wide as a row of
+    // invocations, and all of it takes 13.4 KiB.
+    const TILE_KEYS: u32 = 32;
+    const THREADS: [u32; 2] = [8, 16];
+    const CHUNK: u32 = THREADS[0];
+    let tree = matches!(problem.mask, Mask::Tree { .. });
+    let bindings = match (tree, problem.lse) {
+        (false, false) => PREFILL,
+        (false, true) => PREFILL_LSE,
+        (true, false) => PREFILL_TREE,
+        (true, true) => PREFILL_TREE_LSE,
+    };
+    let name = format!(
+        "attention/prefill/{}/{}/q{PREFILL_ROWS}k{TILE_KEYS}{}",
+        suffix(problem),
+        problem.output.element.name(),
+        if problem.lse { "/lse" } else { "" },
+    );
+    let params = AttentionParams::LAYOUT;
+    let kernel = Kernel::new(name, [THREADS[0], THREADS[1], 1], params, bindings)
+        .constant("BLOCK_ROWS", PREFILL_ROWS)
+        .constant("TILE_KEYS", TILE_KEYS)
+        .constant("THREADS_X", THREADS[0])
+        .constant("THREADS_Y", THREADS[1])
+        .constant("CHUNK", CHUNK)
+        .constant("TREE_BINDING", 6)
+        .constant("LSE_BINDING", if tree { 7 } else { 6 });
+    let staged = (PREFILL_ROWS + TILE_KEYS) * (CHUNK + 1) * 16;
+    let scores = PREFILL_ROWS * (TILE_KEYS + 1) * 4;
+    dims(kernel, problem)
+        .source(shader!("attention/params.wgsl"))
+        .source(shader!("attention/prefill.wgsl"))
+        .source(mask(problem.mask))
+        .source(query(problem.query.element))
+        .source(key(problem.key.element))
+        .source(value(problem.value.element))
+        .source(output(problem.output.element))
+        .source(lse(problem))
+        .workgroup_bytes(u64::from(staged + scores))
 }

@@ -38,6 +38,7 @@ pub(crate) fn variants(capabilities: &crate::gpu::Capabilities) -> Vec<crate::gp
                 problem.lse = lse;
                 kernels.extend([3, 8].map(|rows| kernels::decode(capabilities, &problem, rows)));
                 kernels.push(kernels::merge(&problem));
+                kernels.push(kernels::prefill(&problem));
             }
         }
     }

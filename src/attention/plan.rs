@@ -14,6 +14,10 @@ use crate::{
     tree,
 };
 
+/// Packed rows of a KV head above which the prefill kernel takes over, where the problem allows
+/// it: two of its blocks.
+const PREFILL_ABOVE: u32 = 64;
+
 /// Most packed rows of a block of the decode kernel: more would not fit the registers.
 const MAX_ROWS: u32 = 8;
 
@@ -24,6 +28,7 @@ pub struct AttentionPlan {
     problem: AttentionProblem,
     decode: Vec<(u32, Kernel)>, // packed rows of a block, smallest first
     merge: Kernel,
+    prefill: Option<Kernel>, // for more than PREFILL_ABOVE packed rows
 }
 
 impl Gpu {
@@ -48,7 +53,11 @@ impl Gpu {
             .map(|rows| (rows, kernels::decode(self.capabilities(), problem, rows)))
             .collect();
         let merge = kernels::merge(problem);
-        for kernel in decode.iter().map(|(_, k)| k).chain([&merge]) {
+        let most_rows = problem.max_queries.saturating_mul(group);
+        let prefill = (!problem.invariant && most_rows > PREFILL_ABOVE)
+            .then(|| kernels::prefill(problem));
+        let all = decode.iter().map(|(_, k)| k).chain([&merge]).chain(&prefill);
+        for kernel in all {
             kernel.check(self.capabilities())?;
         }
         Ok(AttentionPlan {
@@ -56,6 +65,7 @@ impl Gpu {
             problem: problem.clone(),
             decode,
             merge,
+            prefill,
         })
     }
 }
@@ -131,6 +141,16 @@ impl AttentionPlan {
             self.merge.name,
             self.max_spans()
         );
+        if let Some(kernel) = &self.prefill {
+            let _ = writeln!(
+                text,
+                "{}: more than {PREFILL_ABOVE} packed rows, {} invocations, {} bytes of workgroup \
+                 memory",
+                kernel.name,
+                kernel.workgroup_size.iter().product::<u32>(),
+                kernel.workgroup_bytes,
+            );
+        }
         let _ = writeln!(text, "workspace: {} bytes", self.workspace_bytes());
         text
     }
@@ -144,8 +164,13 @@ impl AttentionPlan {
         for (rows, kernel) in &self.decode {
             decode.push((*rows, self.gpu.pipeline(kernel).await?));
         }
+        let prefill = match &self.prefill {
+            Some(kernel) => Some(self.gpu.pipeline(kernel).await?),
+            None => None,
+        };
         Ok(PreparedAttention {
             plan: self.clone(),
+            prefill,
             decode,
             merge: self.gpu.pipeline(&self.merge).await?,
         })
@@ -158,6 +183,7 @@ pub struct PreparedAttention {
     plan: AttentionPlan,
     decode: Vec<(u32, Arc<Pipeline>)>,
     merge: Arc<Pipeline>,
+    prefill: Option<Arc<Pipeline>>,
 }
 
 /// Room for the partial states of one call at a time; calls that follow each other in one pass
@@ -221,6 +247,16 @@ impl PreparedAttention {
             ("output", io.output),
         ];
         merge_views.extend(io.lse.map(|lse| ("lse", lse)));
+        let mut prefill_views = vec![
+            ("params", BufferView::whole(&params)),
+            ("lengths", io.lengths),
+            ("query", io.query),
+            ("key", io.key),
+            ("value", io.value),
+            ("output", io.output),
+        ];
+        prefill_views.extend(io.tree.map(|tree| ("tree", tree)));
+        prefill_views.extend(io.lse.map(|lse| ("lse", lse)));
         let bind = |pipeline: &Arc<Pipeline>, views: &[(&'static str, BufferView<'_>)]| {
             let arguments: Result<BindGroup, GpuError> = gpu.bind(pipeline, views);
             Ok::<_, GpuError>(Dispatch::new(pipeline.clone(), arguments?))
@@ -231,6 +267,10 @@ impl PreparedAttention {
         Ok(Attention {
             decode: decode.collect::<Result<_, GpuError>>()?,
             merge: bind(&self.merge, &merge_views)?,
+            prefill: match &self.prefill {
+                Some(pipeline) => Some(bind(pipeline, &prefill_views)?),
+                None => None,
+            },
             batch: problem.batch,
             query_heads: problem.query_heads,
             kv_heads: problem.kv_heads,
@@ -340,6 +380,7 @@ impl PreparedAttention {
 pub struct Attention {
     decode: Vec<(u32, Dispatch)>,
     merge: Dispatch,
+    prefill: Option<Dispatch>,
     batch: u32,
     query_heads: u32,
     kv_heads: u32,
@@ -354,6 +395,10 @@ impl Attention {
     pub fn encode(&self, pass: &mut ComputePass<'_>, queries: u32, keys: u32) {
         let queries = queries.min(self.max_queries);
         let rows = queries * (self.query_heads / self.kv_heads);
+        if let Some(prefill) = self.prefill.as_ref().filter(|_| rows > PREFILL_ABOVE) {
+            let blocks = rows.div_ceil(kernels::PREFILL_ROWS);
+            return prefill.encode(pass, [blocks, self.kv_heads, self.batch]);
+        }
         let spans = keys.min(self.max_keys).div_ceil(SPAN);
         let fitting = self.decode.iter().find(|(block, _)| *block >= rows);
         let Some((block, decode)) = fitting.or(self.decode.last()) else {

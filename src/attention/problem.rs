@@ -138,11 +138,16 @@ pub struct AttentionProblem {
     pub scale: f32,
     /// Whether the LSE of each row is written, `[batch, max_queries, query_head]` of f32.
     pub lse: bool,
+    /// The invariance contract: the bits of a row depend on its own query and keys only, not on
+    /// how many other queries there are. Checking a drafted token then gives exactly what
+    /// decoding it would have given. Without it, calls of many rows take a faster kernel that
+    /// adds in another order.
+    pub invariant: bool,
 }
 
 impl AttentionProblem {
     /// One sequence, dense f32 tensors in `[token, head, dim]` order, causal, scale
-    /// 1/sqrt(head_dim), no LSE. Change the public fields for anything else.
+    /// 1/sqrt(head_dim), no LSE, not invariant. Change the public fields for anything else.
     pub fn new(
         query_heads: u32,
         kv_heads: u32,
@@ -167,6 +172,7 @@ impl AttentionProblem {
             mask: Mask::Causal,
             scale: 1.0 / (head_dim as f32).sqrt(),
             lse: false,
+            invariant: false,
         }
     }
 

@@ -65,7 +65,8 @@ struct Layer {
     attention_norm: RmsNorm,
     qkv: Vec<Linear>,
     rope: Rope,
-    causal: Attention,
+    prompt: Attention,
+    chain: Attention,
     tree: Attention,
     attention_output: Vec<Linear>,
     feed_forward_norm: RmsNorm,
@@ -205,9 +206,11 @@ impl Decoder {
         let base = f64::from(h.rope_freq_base);
         let table = rope.table(options.context, base, f64::from(h.rope_scale));
         let table = gpu.storage_with("rope table", table.as_flattened())?;
-        let (causal, workspace) = plan(gpu, &h, &cache, rows, Mask::Causal).await?;
+        let (prompt_plan, workspace) =
+            plan(gpu, &h, &cache, rows, Mask::Causal, false).await?;
+        let (chain_plan, _) = plan(gpu, &h, &cache, rows, Mask::Causal, true).await?;
         let mask = Mask::Tree { max_nodes: rows };
-        let (tree_plan, _) = plan(gpu, &h, &cache, rows, mask).await?;
+        let (tree_plan, _) = plan(gpu, &h, &cache, rows, mask, true).await?;
 
         let mut loader = WeightLoader::new(gpu, gguf, reader, progress);
         let mut bytes = 0;
@@ -222,9 +225,12 @@ impl Decoder {
             };
             let layer = builder
                 .build(i, &mut loader, &mut bytes, &rope, &cache, depth, &table, |io| {
-                    let causal = causal.bind(&workspace, &io)?;
                     let tree = Some(BufferView::whole(&blob));
-                    Ok((causal, tree_plan.bind(&workspace, &AttentionIo { tree, ..io })?))
+                    Ok([
+                        prompt_plan.bind(&workspace, &io)?,
+                        chain_plan.bind(&workspace, &io)?,
+                        tree_plan.bind(&workspace, &AttentionIo { tree, ..io })?,
+                    ])
                 })
                 .await?;
             layers.push(layer);
@@ -357,7 +363,7 @@ impl Decoder {
             StepKind::Chain | StepKind::Tree => {
                 self.output_norm.encode(pass, rows);
                 for head in &self.head {
-                    head.encode(pass, rows);
+                    head.encode_few(pass, rows);
                 }
                 self.argmax.encode(pass, rows);
                 self.verifier.encode(pass);
@@ -376,34 +382,40 @@ impl Decoder {
 
 impl Layer {
     fn encode(&self, pass: &mut ComputePass<'_>, rows: u32, keys: u32, kind: StepKind) {
+        // A drafted token must get the bits that decoding it would have given.
+        let run = |linear: &Linear, pass: &mut ComputePass<'_>| match kind {
+            StepKind::Prompt | StepKind::LastPrompt => linear.encode(pass, rows),
+            StepKind::Chain | StepKind::Tree => linear.encode_few(pass, rows),
+        };
         self.attention_norm.encode(pass, rows);
         for linear in &self.qkv {
-            linear.encode(pass, rows);
+            run(linear, pass);
         }
         self.rope.encode(pass, rows);
         match kind {
             StepKind::Tree => self.tree.encode(pass, rows, keys),
-            _ => self.causal.encode(pass, rows, keys),
+            StepKind::Chain => self.chain.encode(pass, rows, keys),
+            _ => self.prompt.encode(pass, rows, keys),
         }
         for linear in &self.attention_output {
-            linear.encode(pass, rows);
+            run(linear, pass);
         }
         self.feed_forward_norm.encode(pass, rows);
         match &self.gate_up {
-            GateUp::Fused(linear) => linear.encode(pass, rows),
+            GateUp::Fused(linear) => run(linear, pass),
             GateUp::Apart {
                 gate,
                 up,
                 activation,
             } => {
                 for linear in gate.iter().chain(up) {
-                    linear.encode(pass, rows);
+                    run(linear, pass);
                 }
                 activation.encode(pass, rows);
             }
         }
         for linear in &self.down {
-            linear.encode(pass, rows);
+            run(linear, pass);
         }
     }
 }
@@ -436,6 +448,7 @@ async fn plan(
     cache: &ContiguousCache,
     rows: u32,
     mask: Mask,
+    invariant: bool,
 ) -> Result<(PreparedAttention, AttentionWorkspace), LoadError> {
     let capacity = cache.shape().capacity;
     let dim = h.key_length;
@@ -448,6 +461,7 @@ async fn plan(
         ..TensorLayout::token_major(Element::F32, rows, h.head_count, dim)
     };
     problem.mask = mask;
+    problem.invariant = invariant;
     let prepared = gpu.plan_attention(&problem)?.prepare().await?;
     let workspace = prepared.workspace()?;
     Ok((prepared, workspace))
@@ -472,7 +486,7 @@ impl LayerBuilder<'_> {
         cache: &ContiguousCache,
         depth: BufferView<'_>,
         table: &Buffer,
-        bind: impl FnOnce(AttentionIo<'_>) -> Result<(Attention, Attention), LoadError>,
+        bind: impl FnOnce(AttentionIo<'_>) -> Result<[Attention; 3], LoadError>,
     ) -> Result<Layer, LoadError> {
         let (gpu, h, step, a) = (self.gpu, self.h, self.step, self.activations);
         let name = |name: &str| block(i, name);
@@ -532,7 +546,7 @@ impl LayerBuilder<'_> {
             key,
             value,
         };
-        let (causal, tree) = bind(AttentionIo {
+        let [prompt, chain, tree] = bind(AttentionIo {
             query: view(&a.query),
             key,
             value,
@@ -569,7 +583,8 @@ impl LayerBuilder<'_> {
             attention_norm: RmsNorm::new(gpu, step, &attention_norm, epsilon, Rows::All).await?,
             qkv: linears(gpu, &qkv, Epilogue::Assign, step, &qkv_io).await?,
             rope: Rope::new(gpu, rope, step, &rope_io).await?,
-            causal,
+            prompt,
+            chain,
             tree,
             attention_output: linears(gpu, &attention_output, Epilogue::Add, step, &attended_io)
                 .await?,

@@ -1,6 +1,6 @@
 //! Why a model can't be loaded.
 
-use super::{GgmlType, GgufError};
+use super::{GgmlType, GgufError, ModelError};
 use crate::{attention::AttentionError, cache::CacheError, gpu::GpuError};
 
 /// An error of loading a model onto the GPU.
@@ -10,6 +10,9 @@ pub enum LoadError {
     /// The file can't be read or is damaged.
     #[error(transparent)]
     Gguf(#[from] GgufError),
+    /// The model is not one the decoder can run.
+    #[error(transparent)]
+    Model(#[from] ModelError),
     /// A weight matrix of a type that no kernel multiplies with.
     #[error(
         "tensor `{tensor}` is stored as {kind:?}; the kernels take F32, F16, Q8_0, Q4_0 and Q4_1: \

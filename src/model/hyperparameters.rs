@@ -1,18 +1,267 @@
-//! temporary
-use super::*;
-#[derive(Clone, Debug)]
-pub struct Hyperparameters {
-    pub block_count: u32, pub embedding_length: u32, pub feed_forward_length: u32, pub head_count: u32, pub head_count_kv: u32,
-    pub key_length: u32, pub value_length: u32, pub rope_dimension_count: u32, pub rope_freq_base: f32, pub rope_scale: f32, pub rms_epsilon: f32,
-    pub context_length: u32, pub vocabulary: u32,
+//! The shape of a Llama-family decoder, read from a file's metadata and checked against its
+//! tensors before anything is allocated.
+
+use super::{Gguf, GgufError, gguf::Value};
+
+/// Why a file that is valid GGUF can't be run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ModelError {
+    /// The metadata lacks a value or has one of the wrong type.
+    #[error(transparent)]
+    Gguf(#[from] GgufError),
+    /// Another family of models.
+    #[error("the file's architecture is {found:?}; supported is \"llama\" (Llama, SmolLM and their kin)")]
+    Architecture {
+        /// `general.architecture`.
+        found: String,
+    },
+    /// A value that no model has.
+    #[error("`{key}` is {given}; {needed}")]
+    Value {
+        /// Metadata key.
+        key: String,
+        /// Its value.
+        given: String,
+        /// What is needed.
+        needed: String,
+    },
+    /// Something of the family that this version doesn't compute.
+    #[error("the model uses {feature}, which this version does not compute; use another model")]
+    Unsupported {
+        /// What it is.
+        feature: String,
+    },
+    /// A tensor is not where or how the metadata says.
+    #[error("tensor `{tensor}` has shape {given:?}; the metadata needs {needed:?} (in ggml's order)")]
+    Shape {
+        /// The tensor.
+        tensor: String,
+        /// Shape needed.
+        needed: Vec<u64>,
+        /// Shape in the file.
+        given: Vec<u64>,
+    },
 }
+
+/// Sizes and constants of a decoder. Names are those of the metadata keys.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Hyperparameters {
+    /// Decoder layers.
+    pub block_count: u32,
+    /// Width of the residual stream.
+    pub embedding_length: u32,
+    /// Width of the feed-forward layer.
+    pub feed_forward_length: u32,
+    /// Query heads.
+    pub head_count: u32,
+    /// Key and value heads.
+    pub head_count_kv: u32,
+    /// Elements of a query, key or value head.
+    pub key_length: u32,
+    /// Leading elements of a head that RoPE rotates.
+    pub rope_dimension_count: u32,
+    /// Base of RoPE's frequencies.
+    pub rope_freq_base: f32,
+    /// Positions are divided by this (linear scaling); 1 without scaling.
+    pub rope_scale: f32,
+    /// Epsilon of the RMSNorms.
+    pub rms_epsilon: f32,
+    /// Tokens the model was made for.
+    pub context_length: u32,
+    /// Token ids.
+    pub vocabulary: u32,
+}
+
 impl Hyperparameters {
-    pub fn from_gguf(g: &Gguf) -> Result<Self, GgufError> {
-        let u = |k: &str| g.u32(&format!("llama.{k}"));
-        let (d, h) = (u("embedding_length")?, u("attention.head_count")?);
-        Ok(Self { block_count: u("block_count")?, embedding_length: d, feed_forward_length: u("feed_forward_length")?, head_count: h, head_count_kv: u("attention.head_count_kv")?,
-            key_length: d / h, value_length: d / h, rope_dimension_count: u("rope.dimension_count")?, rope_freq_base: g.f32("llama.rope.freq_base")?, rope_scale: 1.0,
-            rms_epsilon: g.f32("llama.attention.layer_norm_rms_epsilon")?, context_length: u("context_length")?, vocabulary: g.tensor("token_embd.weight")?.shape[1] as u32 })
+    /// Reads and checks the metadata.
+    ///
+    /// # Errors
+    /// [`ModelError`] naming the key, what is needed and what the file says.
+    pub fn from_gguf(gguf: &Gguf) -> Result<Self, ModelError> {
+        let architecture = gguf.str("general.architecture")?;
+        if architecture != "llama" {
+            return Err(ModelError::Architecture {
+                found: architecture.to_owned(),
+            });
+        }
+        let size = |name: &str, most: u32| -> Result<u32, ModelError> {
+            let key = format!("llama.{name}");
+            let value = gguf.u32(&key)?;
+            in_range(&key, value, most)
+        };
+        let optional = |name: &str, default: u32, most: u32| -> Result<u32, ModelError> {
+            match gguf.get(&format!("llama.{name}")) {
+                Some(_) => size(name, most),
+                None => Ok(default),
+            }
+        };
+        let block_count = size("block_count", 1 << 12)?;
+        let embedding_length = size("embedding_length", 1 << 20)?;
+        let feed_forward_length = size("feed_forward_length", 1 << 22)?;
+        let head_count = size("attention.head_count", 1 << 14)?;
+        let head_count_kv = optional("attention.head_count_kv", head_count, 1 << 14)?;
+        let per_head = embedding_length / head_count;
+        let key_length = optional("attention.key_length", per_head, 256)?;
+        let value_length = optional("attention.value_length", key_length, 256)?;
+        let rope_dimension_count = optional("rope.dimension_count", key_length, 256)?;
+        let tokens = gguf.tensor("token_embd.weight")?;
+        let rows = tokens.shape.get(1).copied().unwrap_or(0);
+        let vocabulary = u32::try_from(rows).unwrap_or(u32::MAX);
+        in_range("rows of token_embd.weight", vocabulary, 1 << 24)?;
+        let fail = |key: &str, given: u32, needed: &str| ModelError::Value {
+            key: format!("llama.{key}"),
+            given: given.to_string(),
+            needed: needed.to_owned(),
+        };
+        if !head_count.is_multiple_of(head_count_kv) {
+            let needed = format!("it must divide the {head_count} query heads");
+            return Err(fail("attention.head_count_kv", head_count_kv, &needed));
+        }
+        if !embedding_length.is_multiple_of(4) {
+            let needed = "kernels need a multiple of 4";
+            return Err(fail("embedding_length", embedding_length, needed));
+        }
+        if key_length == 0 || !key_length.is_multiple_of(4) || key_length > 256 {
+            let needed = "a head must have a multiple of 4 elements, at most 256";
+            return Err(fail("attention.key_length", key_length, needed));
+        }
+        if value_length != key_length {
+            return Err(ModelError::Unsupported {
+                feature: format!("value heads of {value_length} beside key heads of {key_length}"),
+            });
+        }
+        if !rope_dimension_count.is_multiple_of(2) || rope_dimension_count > key_length {
+            let needed = format!("it must be even and at most the head size {key_length}");
+            return Err(fail("rope.dimension_count", rope_dimension_count, &needed));
+        }
+        let h = Self {
+            block_count,
+            embedding_length,
+            feed_forward_length,
+            head_count,
+            head_count_kv,
+            key_length,
+            rope_dimension_count,
+            rope_freq_base: positive(gguf, "llama.rope.freq_base", Some(10_000.0))?,
+            rope_scale: rope_scale(gguf)?,
+            rms_epsilon: positive(gguf, "llama.attention.layer_norm_rms_epsilon", None)?,
+            context_length: size("context_length", 1 << 30)?,
+            vocabulary,
+        };
+        Ok(h)
     }
-    pub fn check_tensors(&self, _g: &Gguf) -> Result<(), GgufError> { Ok(()) }
+
+    /// Checks that every tensor of the decoder is there with its shape, and that there is none
+    /// that would change the result if it were left out.
+    ///
+    /// # Errors
+    /// [`ModelError::Gguf`] for a missing tensor, [`ModelError::Shape`],
+    /// [`ModelError::Unsupported`].
+    pub fn check_tensors(&self, gguf: &Gguf) -> Result<(), ModelError> {
+        let [width, ff, vocabulary] =
+            [self.embedding_length, self.feed_forward_length, self.vocabulary].map(u64::from);
+        let query = u64::from(self.head_count) * u64::from(self.key_length);
+        let kv = u64::from(self.head_count_kv) * u64::from(self.key_length);
+        let check = |tensor: &str, needed: &[u64]| -> Result<(), ModelError> {
+            let given = &gguf.tensor(tensor)?.shape;
+            // Trailing ones say nothing.
+            let significant = given.iter().rposition(|n| *n != 1).map_or(0, |last| last + 1);
+            let wanted = needed.iter().rposition(|n| *n != 1).map_or(0, |last| last + 1);
+            if given[..significant] == needed[..wanted] {
+                return Ok(());
+            }
+            Err(ModelError::Shape {
+                tensor: tensor.to_owned(),
+                needed: needed.to_vec(),
+                given: given.clone(),
+            })
+        };
+        check("token_embd.weight", &[width, vocabulary])?;
+        check("output_norm.weight", &[width])?;
+        if gguf.find_tensor("output.weight").is_some() {
+            check("output.weight", &[width, vocabulary])?;
+        }
+        for i in 0..self.block_count {
+            for (name, shape) in [
+                ("attn_norm", &[width][..]),
+                ("attn_q", &[width, query]),
+                ("attn_k", &[width, kv]),
+                ("attn_v", &[width, kv]),
+                ("attn_output", &[query, width]),
+                ("ffn_norm", &[width]),
+                ("ffn_gate", &[width, ff]),
+                ("ffn_up", &[width, ff]),
+                ("ffn_down", &[ff, width]),
+            ] {
+                check(&format!("blk.{i}.{name}.weight"), shape)?;
+            }
+        }
+        // A bias, a Q/K norm, experts or frequency factors would silently change every result.
+        let known = |name: &str| {
+            let parts: Vec<_> = name.split('.').collect();
+            match parts.as_slice() {
+                ["token_embd" | "output_norm" | "output", "weight"] => true,
+                ["blk", _, part, "weight"] => matches!(
+                    *part,
+                    "attn_norm" | "attn_q" | "attn_k" | "attn_v" | "attn_output" | "ffn_norm"
+                        | "ffn_gate" | "ffn_up" | "ffn_down"
+                ),
+                _ => false,
+            }
+        };
+        match gguf.tensors().iter().find(|tensor| !known(&tensor.name)) {
+            None => Ok(()),
+            Some(tensor) => Err(ModelError::Unsupported {
+                feature: format!("the tensor `{}`", tensor.name),
+            }),
+        }
+    }
+}
+
+fn in_range(key: &str, value: u32, most: u32) -> Result<u32, ModelError> {
+    if (1..=most).contains(&value) {
+        return Ok(value);
+    }
+    Err(ModelError::Value {
+        key: key.to_owned(),
+        given: value.to_string(),
+        needed: format!("a model has 1 to {most}"),
+    })
+}
+
+fn positive(gguf: &Gguf, key: &str, default: Option<f32>) -> Result<f32, ModelError> {
+    let value = match (gguf.get(key), default) {
+        (None, Some(default)) => default,
+        _ => gguf.f32(key)?,
+    };
+    if value.is_finite() && value > 0.0 {
+        return Ok(value);
+    }
+    Err(ModelError::Value {
+        key: key.to_owned(),
+        given: value.to_string(),
+        needed: "it must be a positive number".to_owned(),
+    })
+}
+
+/// Factor of linear scaling; other kinds of scaling are refused.
+fn rope_scale(gguf: &Gguf) -> Result<f32, ModelError> {
+    let kind = match gguf.get("llama.rope.scaling.type").map(|v: &Value| v.as_str("llama.rope.scaling.type")) {
+        None => "linear",
+        Some(kind) => kind?,
+    };
+    match kind {
+        "none" => Ok(1.0),
+        "linear" => {
+            // Older files have the factor under another key.
+            let key = ["llama.rope.scaling.factor", "llama.rope.scale_linear"]
+                .into_iter()
+                .find(|key| gguf.get(key).is_some());
+            key.map_or(Ok(1.0), |key| positive(gguf, key, None))
+        }
+        other => Err(ModelError::Unsupported {
+            feature: format!("RoPE scaling of type {other:?}"),
+        }),
+    }
 }

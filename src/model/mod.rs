@@ -1,11 +1,23 @@
-//! model
+//! A Llama-family decoder from a GGUF file.
+//!
+//! In the order a file is opened:
+//!
+//! 1. [`gguf`]: header, metadata and tensor table, read without touching the weights;
+//! 2. [`Hyperparameters`]: the shape of the decoder by metadata, and the check of every tensor;
+//! 3. [`Tokenizer`] and [`ChatTemplate`]: text to token ids and back, and a turn to a prompt;
+//! 4. [`Decoder`]: the weights on the GPU, and the kernels of all layers as one step.
+
+mod chat;
 mod decoder;
 mod error;
 pub mod gguf;
 mod hyperparameters;
+mod tokenizer;
 mod weights;
 
+pub use chat::{ChatError, ChatTemplate};
 pub use decoder::{Decoder, DecoderOptions, StepKind};
 pub use error::LoadError;
 pub use gguf::{GgmlType, Gguf, GgufError, TensorInfo};
-pub use hyperparameters::*;
+pub use hyperparameters::{Hyperparameters, ModelError};
+pub use tokenizer::{DecodeStream, Tokenizer, TokenizerError};

@@ -2,24 +2,8 @@
 
 use wgpu::ComputePass;
 
-use super::{Dispatch, Matrix, StepBuffer, WeightType, linear::weights_source};
-use crate::gpu::{Binding, BufferView, Gpu, GpuError, Kernel, shader, shared_struct};
-
-const PLAIN: &[Binding] = &[
-    Binding::Uniform,
-    Binding::Read,
-    Binding::Read,
-    Binding::Read,
-    Binding::Write,
-];
-const SCALED: &[Binding] = &[
-    Binding::Uniform,
-    Binding::Read,
-    Binding::Read,
-    Binding::Read,
-    Binding::Write,
-    Binding::Read,
-];
+use super::{Dispatch, Matrix, StepBuffer, WeightType, linear::bindings, linear::weights_source};
+use crate::gpu::{BufferView, Gpu, GpuError, Kernel, shader, shared_struct};
 
 shared_struct! {
     /// Parameters shared with `shaders/ops/embed.wgsl`.
@@ -33,15 +17,11 @@ shared_struct! {
 }
 
 pub(crate) fn kernel(weight_type: WeightType) -> Kernel {
-    let bindings = match weight_type {
-        WeightType::F32 | WeightType::F16 => PLAIN,
-        _ => SCALED,
-    };
     Kernel::new(
         format!("ops/embed/{}", weight_type.name()),
         [32, 1, 1],
         EmbedParams::LAYOUT,
-        bindings,
+        bindings(weight_type),
     )
     .source(shader!("ops/embed.wgsl"))
     .source(weights_source(weight_type))

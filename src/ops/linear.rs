@@ -71,7 +71,7 @@ const SCALED: &[Binding] = &[
 ];
 
 shared_struct! {
-    /// Parameters shared with `shaders/ops/linear_few.wgsl`.
+    /// Parameters shared with `shaders/ops/linear.wgsl`.
     pub(crate) struct LinearParams {
         blocks: u32,
         rows: u32,
@@ -79,6 +79,14 @@ shared_struct! {
         y_stride: u32,
         y_offset: u32,
         tiles: u32,
+    }
+}
+
+/// Quantised weights have scales in a buffer of their own.
+pub(super) fn bindings(weight_type: WeightType) -> &'static [Binding] {
+    match weight_type {
+        WeightType::F32 | WeightType::F16 => PLAIN,
+        _ => SCALED,
     }
 }
 
@@ -141,10 +149,6 @@ pub(crate) fn kernel(
             u64::from(tokens * slices) * TILE_ROWS as u64 * 4,
         ),
     };
-    let bindings = match weight_type {
-        WeightType::F32 | WeightType::F16 => PLAIN,
-        _ => SCALED,
-    };
     let name = format!(
         "ops/linear_few/{}/{}/t{tokens}l{}s{}x{}",
         weight_type.name(),
@@ -153,10 +157,11 @@ pub(crate) fn kernel(
         tile.slices,
         tile.spread,
     );
-    let kernel = Kernel::new(name, [tile.lanes, tile.slices, 1], LinearParams::LAYOUT, bindings)
+    let kernel = Kernel::new(name, [tile.lanes, tile.slices, 1], LinearParams::LAYOUT, bindings(weight_type))
         .constant("TOKENS", tokens)
         .constant("LANES", tile.lanes)
         .constant("SLICES", tile.slices)
+        .source(shader!("ops/linear.wgsl"))
         .source(shader!("ops/linear_few.wgsl"))
         .source(weights_source(weight_type))
         .source(tile.activations)
@@ -167,6 +172,37 @@ pub(crate) fn kernel(
         0 => kernel,
         _ => kernel.uses_subgroups(),
     }
+}
+
+/// Tokens that one workgroup of the kernel for many tokens computes, and the row tiles.
+const MANY: (u32, u32) = (32, 2);
+
+/// The kernel for more tokens than the largest of [`TOKEN_TILES`]; `None` where the one for few
+/// is as fast: on software adapters workgroup memory saves nothing.
+pub(crate) fn many_kernel(
+    capabilities: &Capabilities,
+    weight_type: WeightType,
+    epilogue: Epilogue,
+) -> Option<Kernel> {
+    const LANES: u32 = 16;
+    const GROUPS: u32 = 8;
+    if capabilities.class == AdapterClass::Software {
+        return None;
+    }
+    let (tokens, tiles) = MANY;
+    let name = format!("ops/linear_many/{}/{}", weight_type.name(), epilogue.name());
+    let params = LinearParams::LAYOUT;
+    let staged = (u64::from(tiles) * TILE_ROWS as u64 + u64::from(tokens)) * 8 * 16;
+    let kernel = Kernel::new(name, [LANES, GROUPS, 1], params, bindings(weight_type))
+        .constant("TOKENS", tokens)
+        .constant("LANES", LANES)
+        .constant("GROUPS", GROUPS)
+        .source(shader!("ops/linear.wgsl"))
+        .source(shader!("ops/linear_many.wgsl"))
+        .source(weights_source(weight_type))
+        .source(epilogue.source())
+        .workgroup_bytes(staged);
+    Some(kernel)
 }
 
 /// The buffers of a linear layer.
@@ -189,6 +225,7 @@ pub struct LinearIo<'a> {
 #[derive(Clone, Debug)]
 pub struct Linear {
     variants: Vec<(u32, Vec<Dispatch>)>, // tokens a workgroup, one dispatch a part
+    many: Option<Vec<Dispatch>>,
     tiles: Vec<u32>,
     max_groups: u32,
 }
@@ -218,8 +255,19 @@ impl Linear {
                 .map(|part| Self::bind_part(gpu, &pipeline, matrix, part, epilogue, step, io));
             variants.push((tokens, dispatches.collect::<Result<_, _>>()?));
         }
+        let many = match many_kernel(gpu.capabilities(), matrix.weight_type, epilogue) {
+            Some(kernel) if kernel.check(gpu.capabilities()).is_ok() => {
+                let pipeline = gpu.pipeline(&kernel).await?;
+                let dispatches = matrix.parts.iter().map(|part| {
+                    Self::bind_part(gpu, &pipeline, matrix, part, epilogue, step, io)
+                });
+                Some(dispatches.collect::<Result<_, _>>()?)
+            }
+            _ => None,
+        };
         Ok(Self {
             variants,
+            many,
             tiles: matrix.parts.iter().map(|p| p.tiles).collect(),
             max_groups: gpu
                 .capabilities()
@@ -265,7 +313,23 @@ impl Linear {
     }
 
     /// Records the layer for at most `tokens` tokens; the step buffer says how many there are.
+    ///
+    /// Calls of at most 16 tokens give a token the same bits in any company; more tokens may be
+    /// summed in another order.
     pub fn encode(&self, pass: &mut ComputePass<'_>, tokens: u32) {
+        let most = TOKEN_TILES.into_iter().max().unwrap_or(1);
+        if let Some(many) = self.many.as_ref().filter(|_| tokens > most) {
+            for (dispatch, tiles) in many.iter().zip(&self.tiles) {
+                let [x, y] = spread(tiles.div_ceil(MANY.1), self.max_groups);
+                dispatch.encode(pass, [x, y, tokens.div_ceil(MANY.0)]);
+            }
+            return;
+        }
+        self.encode_few(pass, tokens);
+    }
+
+    /// As [`Linear::encode`], with the same bits for a token in any company, however many.
+    pub fn encode_few(&self, pass: &mut ComputePass<'_>, tokens: u32) {
         let fitting = self.variants.iter().find(|(tile, _)| *tile >= tokens);
         let Some((tile, dispatches)) = fitting.or(self.variants.last()) else {
             return;

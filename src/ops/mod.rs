@@ -34,6 +34,7 @@ pub(crate) fn variants(capabilities: &Capabilities) -> Vec<Kernel> {
     for weight_type in WeightType::ALL {
         kernels.push(embed::kernel(weight_type));
         for epilogue in Epilogue::ALL {
+            kernels.extend(linear::many_kernel(capabilities, weight_type, epilogue));
             for tokens in linear::TOKEN_TILES {
                 kernels.push(linear::kernel(capabilities, weight_type, epilogue, tokens));
             }

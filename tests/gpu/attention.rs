@@ -296,6 +296,31 @@ fn unmasked_attention_has_more_keys_or_fewer_than_queries() {
 }
 
 #[test]
+fn prompts_of_many_rows_take_the_prefill_kernel() {
+    on_every_adapter(|gpu| {
+        // Tails in rows, keys, head and value; fewer keys than queries; several sequences.
+        for (heads, kv_heads, dim, queries, keys) in
+            [(9, 3, 64, 40, 40), (2, 1, 40, 70, 131), (4, 4, 128, 65, 97), (3, 1, 20, 33, 9)]
+        {
+            let mut many = case(heads, kv_heads, dim, queries, keys);
+            many.problem.lse = true;
+            let explained = gpu.gpu.plan_attention(&many.problem).unwrap().explain();
+            assert!(explained.contains("attention/prefill"), "{explained}");
+            check(gpu, &many, 40);
+            many.problem.mask = Mask::None;
+            check(gpu, &many, 41);
+        }
+        let mut batch = case(6, 2, 36, 50, 90);
+        batch.problem.batch = 2;
+        batch.problem.value_dim = 72;
+        batch.problem.value = TensorLayout::head_major(Element::F16, 90, 2, 72);
+        batch.problem.output = TensorLayout::token_major(Element::F16, 50, 6, 72);
+        batch.sequences = vec![(50, 90), (13, 33)];
+        check(gpu, &batch, 42);
+    });
+}
+
+#[test]
 fn fully_masked_row_gives_zero_and_no_lse() {
     on_every_adapter(|gpu| {
         // Bottom-right causal with fewer keys than queries: the first queries see nothing.

@@ -127,6 +127,7 @@ fn linear_layers_equal_their_twin_for_every_weight_type() {
             }
             linear(gpu, ty, Epilogue::Add, 3, 40, 576); // rows that do not fill a tile
         }
+        linear(gpu, WeightType::Q4_1, Epilogue::Add, 70, 130, 96); // more than two blocks of tokens
         linear(gpu, WeightType::F32, Epilogue::Assign, 2, 33, 20); // columns that do not fill a block
         linear(gpu, WeightType::F16, Epilogue::Assign, 2, 7, 52);
     });

@@ -1,0 +1,132 @@
+//! Chat templates: from a turn of a conversation to the prompt the model was trained on.
+
+use minijinja::{Environment, context, syntax::SyntaxConfig};
+
+use super::{Gguf, Tokenizer, TokenizerError};
+
+/// Why a template can't be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ChatError {
+    /// The file has no template.
+    #[error(
+        "the model has no chat template (`tokenizer.chat_template`) and no <|im_start|> token; \
+         give the prompt as it is (--raw)"
+    )]
+    Missing,
+    /// The template is not valid, or refused the conversation.
+    #[error("the model's chat template failed: {message}; give the prompt as it is (--raw)")]
+    Template {
+        /// The engine's message.
+        message: String,
+    },
+    /// The template left the user's text out.
+    #[error("the model's chat template shows no user text; give the prompt as it is (--raw)")]
+    TextMissing,
+    /// The text can't be tokenised.
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+}
+
+/// ChatML, for files that have its tokens but no template.
+const CHATML: &str = "{% for message in messages %}<|im_start|>{{ message.role }}\n\
+    {{ message.content }}<|im_end|>\n{% endfor %}\
+    {% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
+
+/// Stands for the user's text while the template is rendered: a private-use character, which no
+/// template has and no trimming removes.
+const PLACEHOLDER: &str = "\u{f8fa}";
+
+/// A model's chat template.
+#[derive(Clone, Debug)]
+pub struct ChatTemplate {
+    source: String,
+    begin: String,
+    end: String,
+}
+
+impl ChatTemplate {
+    /// The template of a file, ChatML where it has the tokens but no template.
+    ///
+    /// # Errors
+    /// [`ChatError::Missing`].
+    pub fn from_gguf(gguf: &Gguf) -> Result<Self, ChatError> {
+        let text = |key: &str| gguf.get(key).and_then(|value| value.as_str(key).ok());
+        let tokens = gguf.strings("tokenizer.ggml.tokens").unwrap_or_default();
+        let source = match text("tokenizer.chat_template") {
+            Some(source) => source,
+            None if tokens.iter().any(|token| token == "<|im_start|>") => CHATML,
+            None => return Err(ChatError::Missing),
+        };
+        let named = |key: &str| {
+            let id = gguf.u32(key).ok().and_then(|id| tokens.get(id as usize));
+            id.cloned().unwrap_or_default()
+        };
+        Ok(Self {
+            source: source.to_owned(),
+            begin: named("tokenizer.ggml.bos_token_id"),
+            end: named("tokenizer.ggml.eos_token_id"),
+        })
+    }
+
+    /// The prompt for messages of (role, content), ready for the assistant's answer.
+    ///
+    /// # Errors
+    /// [`ChatError::Template`].
+    pub fn render(&self, messages: &[(&str, &str)]) -> Result<String, ChatError> {
+        let fail = |error: minijinja::Error| ChatError::Template {
+            message: error.to_string(),
+        };
+        let mut environment = Environment::new();
+        // As the templates' authors have it: a block takes the line it stands on.
+        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+        environment.set_syntax(syntax.map_err(fail)?);
+        // A template comes with a file from anywhere: it may not run for ever.
+        environment.set_fuel(Some(1_000_000));
+        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment.add_function("raise_exception", |message: String| {
+            Err::<String, _>(minijinja::Error::new(
+                minijinja::ErrorKind::InvalidOperation,
+                message,
+            ))
+        });
+        let template = environment.template_from_str(&self.source).map_err(fail)?;
+        let messages: Vec<_> = messages
+            .iter()
+            .map(|&(role, content)| context! { role, content })
+            .collect();
+        let values = context! {
+            messages,
+            add_generation_prompt => true,
+            bos_token => self.begin.as_str(),
+            eos_token => self.end.as_str(),
+        };
+        template.render(values).map_err(fail)
+    }
+
+    /// Token ids of a prompt with one user turn. The template's control tokens are recognised,
+    /// those in the user's own text are not.
+    ///
+    /// # Errors
+    /// [`ChatError::Template`], [`ChatError::TextMissing`].
+    pub fn user_turn(&self, tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>, ChatError> {
+        let prompt = self.render(&[("user", PLACEHOLDER)])?;
+        let mut parts = prompt.split(PLACEHOLDER);
+        let mut ids = tokenizer.encode(parts.next().unwrap_or_default(), true)?;
+        let mut shown = false;
+        for part in parts {
+            shown = true;
+            ids.extend(tokenizer.encode(text, false)?);
+            ids.extend(tokenizer.encode(part, true)?);
+        }
+        if !shown {
+            return Err(ChatError::TextMissing);
+        }
+        if let Some(begin) = tokenizer.begin_token()
+            && ids.first() != Some(&begin)
+        {
+            ids.insert(0, begin);
+        }
+        Ok(ids)
+    }
+}
