@@ -115,21 +115,29 @@ impl Tokenizer {
         let mut plain = with_special.clone();
         plain.set_encode_special_tokens(true);
         let letters = byte_letters();
-        let bytes = tokens.iter().zip(&types).map(|(token, ty)| match (*ty, kind) {
-            (CONTROL, _) => None,
-            (USER_DEFINED, _) => Some(token.clone().into_bytes()),
-            (BYTE, _) => Some(byte_token(token).into_iter().collect()),
-            (_, "llama") => Some(token.replace('\u{2581}', " ").into_bytes()),
-            _ => Some(token_bytes(token, &letters)),
-        });
+        let bytes = tokens
+            .iter()
+            .zip(&types)
+            .map(|(token, ty)| match (*ty, kind) {
+                (CONTROL, _) => None,
+                (USER_DEFINED, _) => Some(token.clone().into_bytes()),
+                (BYTE, _) => Some(byte_token(token).into_iter().collect()),
+                (_, "llama") => Some(token.replace('\u{2581}', " ").into_bytes()),
+                _ => Some(token_bytes(token, &letters)),
+            });
         let special = |key: &str| gguf.get(key).and_then(|v| v.as_u32(key).ok());
         let mut ends: Vec<u32> = ["eos", "eot", "eom"]
             .iter()
             .filter_map(|name| special(&format!("tokenizer.ggml.{name}_token_id")))
             .collect();
-        ends.extend((0u32..).zip(tokens).zip(&types).filter_map(|((id, token), ty)| {
-            (*ty == CONTROL && END_NAMES.contains(&token.as_str())).then_some(id)
-        }));
+        ends.extend(
+            (0u32..)
+                .zip(tokens)
+                .zip(&types)
+                .filter_map(|((id, token), ty)| {
+                    (*ty == CONTROL && END_NAMES.contains(&token.as_str())).then_some(id)
+                }),
+        );
         ends.sort_unstable();
         ends.dedup();
         let adds_begin = match gguf.get("tokenizer.ggml.add_bos_token") {
@@ -324,7 +332,11 @@ fn build(
 
 fn vocabulary(tokens: &[String]) -> Json {
     let entries = tokens.iter().enumerate();
-    Json::Object(entries.map(|(id, token)| (token.clone(), id.into())).collect())
+    Json::Object(
+        entries
+            .map(|(id, token)| (token.clone(), id.into()))
+            .collect(),
+    )
 }
 
 /// Byte-level BPE (GPT-2 and its kin).
@@ -390,8 +402,11 @@ fn sentence_piece(gguf: &Gguf, tokens: &[String]) -> Result<Json, TokenizerError
         }
     };
     check_length("scores", scores.len(), tokens.len())?;
-    let ids: HashMap<&str, usize> =
-        tokens.iter().enumerate().map(|(id, token)| (token.as_str(), id)).collect();
+    let ids: HashMap<&str, usize> = tokens
+        .iter()
+        .enumerate()
+        .map(|(id, token)| (token.as_str(), id))
+        .collect();
     let mut merges: Vec<(f32, [usize; 2], [&str; 2])> = Vec::new();
     for (token, score) in tokens.iter().zip(scores) {
         for (at, _) in token.char_indices().skip(1) {
@@ -430,7 +445,9 @@ fn byte_letters() -> HashMap<char, u8> {
     let printable = |byte: &u8| matches!(byte, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff);
     let rest = (0..=255u8).filter(|byte| !printable(byte)).zip(256u32..);
     let moved = rest.filter_map(|(byte, code)| Some((char::from_u32(code)?, byte)));
-    let kept = (0..=255u8).filter(printable).map(|byte| (char::from(byte), byte));
+    let kept = (0..=255u8)
+        .filter(printable)
+        .map(|byte| (char::from(byte), byte));
     kept.chain(moved).collect()
 }
 
