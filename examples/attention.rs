@@ -48,6 +48,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
             output: (&output).into(),
             lengths: (&lengths).into(),
             lse: None,
+            bias: None,
             tree: None,
         },
     )?;

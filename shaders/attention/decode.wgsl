@@ -15,14 +15,15 @@
 
 const K_PARTS: u32 = (K_QUADS + LANES - 1u) / LANES; // query quads held by one invocation
 const V_PARTS: u32 = (V_QUADS + LANES - 1u) / LANES; // value quads held by one invocation
+// A partial state: the quads of the output sum, then (maximum, denominator, 0, 0).
+const STATE_QUADS: u32 = V_QUADS + 1u;
 
 alias Rows = array<f32, ROWS>;
 
 @group(0) @binding(2) var<storage, read> query: array<StoredQuery>;
 @group(0) @binding(3) var<storage, read> key: array<StoredKey>;
 @group(0) @binding(4) var<storage, read> value: array<StoredValue>;
-@group(0) @binding(5) var<storage, read_write> partial_output: array<vec4<f32>>; // [row, span, quad]
-@group(0) @binding(6) var<storage, read_write> partial_state: array<vec2<f32>>; // [row, span]: m, l
+@group(0) @binding(5) var<storage, read_write> partials: array<vec4<f32>>; // [row, span, STATE_QUADS]
 
 var<private> accumulator: array<array<vec4<f32>, V_PARTS>, ROWS>;
 
@@ -64,13 +65,17 @@ fn main(
     let begin = group.y * SPAN;
     let seen = min(begin + SPAN, visible_end(last_query / params.group, past, keys));
     let end = select(begin, seen, row0 < rows && seen > begin);
+    // Tiles before the window of every row are masked for all of them: skipping changes no bit.
+    let window = max(begin, window_begin(row0 / params.group, past));
+    let first_tile = begin + (window - begin) / LANES * LANES;
 
     for (var part = 0u; part < K_PARTS; part++) {
         let quad = part * LANES + lane;
         for (var r = 0u; r < ROWS; r++) {
             let row = min(row0 + r, max(rows, 1u) - 1u);
             let head = kv_head * params.group + row % params.group;
-            let at = sequence * params.q_batch + (row / params.group) * params.q_token
+            let token = first_query(sequence, queries) + row / params.group;
+            let at = sequence * params.q_batch + token * params.q_token
                 + head * params.q_head + min(quad, K_QUADS - 1u);
             let q = query_quad(query[at]) * params.scale;
             hold_query(r, part, lane, select(vec4(0.0), q, quad < K_QUADS));
@@ -86,18 +91,26 @@ fn main(
             accumulator[r][part] = vec4(0.0);
         }
     }
-    let key_head = sequence * params.k_batch + kv_head * params.k_head;
-    let value_head = sequence * params.v_batch + kv_head * params.v_head;
+    let key_start = first_key(sequence, keys);
+    let key_head =
+        sequence * params.k_batch + key_start * params.k_token + kv_head * params.k_head;
+    let value_head =
+        sequence * params.v_batch + key_start * params.v_token + kv_head * params.v_head;
 
-    for (var tile = begin; tile < end; tile += LANES) {
+    for (var tile = first_tile; tile < end; tile += LANES) {
         // Scores of this invocation's key, and what the mask leaves of them.
         let own_key = tile + lane;
         var scores = score_tile(key_head + min(own_key, end - 1u) * params.k_token);
         var seen_key: array<bool, ROWS>;
         for (var r = 0u; r < ROWS; r++) {
-            let query_index = min(row0 + r, rows - 1u) / params.group;
-            seen_key[r] = own_key < end && visible(sequence, query_index, own_key, past);
-            scores[r] = select(MASKED, scores[r], seen_key[r]);
+            let packed = min(row0 + r, rows - 1u);
+            let head = kv_head * params.group + packed % params.group;
+            let row = Row(sequence, head, packed / params.group, past);
+            let score = modified_score(scores[r], row, own_key);
+            // A score at MASKED comes from a bias that hides the key.
+            seen_key[r] = own_key < end && visible(row, own_key) && in_window(row, own_key)
+                && score > MASKED * 0.5;
+            scores[r] = select(MASKED, score, seen_key[r]);
         }
         // New maximum, rescaling of what came before, weights.
         let tile_maximum = rows_maximum(lane, scores);
@@ -130,11 +143,12 @@ fn main(
                 for (var part = 0u; part < V_PARTS; part++) {
                     let quad = part * LANES + lane;
                     if quad < V_QUADS {
-                        partial_output[state * V_QUADS + quad] = accumulator[r][part];
+                        partials[state * STATE_QUADS + quad] = accumulator[r][part];
                     }
                 }
                 if lane == 0u {
-                    partial_state[state] = vec2(maximum[r], denominator[r]);
+                    partials[state * STATE_QUADS + V_QUADS] =
+                        vec4(maximum[r], denominator[r], 0.0, 0.0);
                 }
             }
         }

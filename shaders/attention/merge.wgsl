@@ -1,11 +1,16 @@
 // Joins the partial states of a row's spans, in ascending order, into output and LSE.
 // One workgroup a row.
 
-@group(0) @binding(2) var<storage, read> partial_output: array<vec4<f32>>; // [row, span, quad]
-@group(0) @binding(3) var<storage, read> partial_state: array<vec2<f32>>; // [row, span]: m, l
-@group(0) @binding(4) var<storage, read_write> output: array<StoredOutput>;
+// A partial state: the quads of the output sum, then (maximum, denominator, 0, 0).
+const STATE_QUADS: u32 = V_QUADS + 1u;
 
-const LN_2: f32 = 0.6931471805599453;
+@group(0) @binding(2) var<storage, read> partials: array<vec4<f32>>; // [row, span, STATE_QUADS]
+@group(0) @binding(3) var<storage, read_write> output: array<StoredOutput>;
+
+// (maximum, denominator) of a span.
+fn span_state(span: u32) -> vec2<f32> {
+    return partials[span * STATE_QUADS + V_QUADS].xy;
+}
 
 @compute @workgroup_size(WORKGROUP_X, WORKGROUP_Y, WORKGROUP_Z)
 fn main(
@@ -24,24 +29,26 @@ fn main(
     let row = (sequence * params.max_queries + q) * params.query_heads + head;
     let first = row * params.max_spans;
 
-    var maximum = MASKED;
+    var maximum = sink(head);
     for (var span = 0u; span < spans; span++) {
-        maximum = max(maximum, partial_state[first + span].x);
+        maximum = max(maximum, span_state(first + span).x);
     }
-    var denominator = 0.0;
+    // Without a sink, or with nothing seen, the difference is 0 or far below what exp2 can hold.
+    var denominator = select(0.0, exp2(sink(head) - maximum), sink(head) > MASKED);
     for (var span = 0u; span < spans; span++) {
-        let state = partial_state[first + span];
+        let state = span_state(first + span);
         denominator = fma(exp2(state.x - maximum), state.y, denominator);
     }
     // A row that saw no key has output 0.
     let inverse = select(0.0, 1.0 / denominator, denominator > 0.0);
+    let token = first_query(sequence, queries) + q;
     for (var quad = lane; quad < V_QUADS; quad += WORKGROUP_X) {
         var sum = vec4(0.0);
         for (var span = 0u; span < spans; span++) {
-            let weight = exp2(partial_state[first + span].x - maximum);
-            sum = fma(vec4(weight), partial_output[(first + span) * V_QUADS + quad], sum);
+            let weight = exp2(span_state(first + span).x - maximum);
+            sum = fma(vec4(weight), partials[(first + span) * STATE_QUADS + quad], sum);
         }
-        let at = sequence * params.o_batch + q * params.o_token + head * params.o_head + quad;
+        let at = sequence * params.o_batch + token * params.o_token + head * params.o_head + quad;
         output[at] = stored_output(sum * inverse);
     }
     if lane == 0u {

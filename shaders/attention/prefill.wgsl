@@ -29,8 +29,6 @@ var<workgroup> query_chunk: array<vec4<f32>, BLOCK_ROWS * STAGE>;
 var<workgroup> kv_chunk: array<vec4<f32>, TILE_KEYS * STAGE>; // keys, then values
 var<workgroup> scores: array<f32, BLOCK_ROWS * SCORES>;       // scores, then weights
 
-const LN_2: f32 = 0.6931471805599453;
-
 @compute @workgroup_size(WORKGROUP_X, WORKGROUP_Y, WORKGROUP_Z)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -49,9 +47,12 @@ fn main(
     // An idle workgroup runs no tile; it does not return, for barriers follow.
     let end = select(0u, visible_end(last_query, past, keys), row0 < rows);
 
-    let query_head = sequence * params.q_batch;
-    let key_head = sequence * params.k_batch + kv_head * params.k_head;
-    let value_head = sequence * params.v_batch + kv_head * params.v_head;
+    let starts = vec2(first_query(sequence, queries), first_key(sequence, keys));
+    let query_head = sequence * params.q_batch + starts.x * params.q_token;
+    let key_head = sequence * params.k_batch + starts.y * params.k_token + kv_head * params.k_head;
+    let value_head = sequence * params.v_batch + starts.y * params.v_token + kv_head * params.v_head;
+    // Tiles before the window of every row are skipped.
+    let first_tile = window_begin(row0 / params.group, past) / TILE_KEYS * TILE_KEYS;
 
     var accumulator: array<array<vec4<f32>, ROWS>, V_CHUNKS>;
     var maximum: Rows;
@@ -60,7 +61,7 @@ fn main(
         maximum[r] = MASKED;
     }
 
-    for (var tile = 0u; tile < end; tile += TILE_KEYS) {
+    for (var tile = first_tile; tile < end; tile += TILE_KEYS) {
         // Scores.
         var s: array<array<f32, KEYS>, ROWS>;
         for (var chunk = 0u; chunk < K_CHUNKS; chunk++) {
@@ -96,13 +97,18 @@ fn main(
         // Mask, and the scores where the whole row can see them.
         var seen: array<array<bool, KEYS>, ROWS>;
         for (var r = 0u; r < ROWS; r++) {
-            let row = local.y * ROWS + r;
-            let query_index = min(row0 + row, last_row) / params.group;
+            let own_row = local.y * ROWS + r;
+            let packed = min(row0 + own_row, last_row);
+            let head = kv_head * params.group + packed % params.group;
+            let row = Row(sequence, head, packed / params.group, past);
             for (var j = 0u; j < KEYS; j++) {
                 let own_key = tile + j * THREADS_X + local.x;
-                seen[r][j] = own_key < end && visible(sequence, query_index, own_key, past);
-                s[r][j] = select(MASKED, s[r][j], seen[r][j]);
-                scores[row * SCORES + j * THREADS_X + local.x] = s[r][j];
+                let score = modified_score(s[r][j], row, own_key);
+                // A score at MASKED comes from a bias that hides the key.
+                seen[r][j] = own_key < end && visible(row, own_key) && in_window(row, own_key)
+                    && score > MASKED * 0.5;
+                s[r][j] = select(MASKED, score, seen[r][j]);
+                scores[own_row * SCORES + j * THREADS_X + local.x] = s[r][j];
             }
         }
         workgroupBarrier(); // orders the scores before the maximum over them
@@ -153,9 +159,15 @@ fn main(
         if row < rows {
             let head = kv_head * params.group + row % params.group;
             let q = row / params.group;
+            // The sink joins the denominator once, at the end.
+            let new_maximum = max(maximum[r], sink(head));
+            let rescale = exp2(maximum[r] - new_maximum);
+            let total = denominator[r] * rescale
+                + select(0.0, exp2(sink(head) - new_maximum), sink(head) > MASKED);
             // A row that saw no key has output 0.
-            let inverse = select(0.0, 1.0 / denominator[r], denominator[r] > 0.0);
-            let at = sequence * params.o_batch + q * params.o_token + head * params.o_head;
+            let inverse = select(0.0, rescale / total, total > 0.0);
+            let token = starts.x + q;
+            let at = sequence * params.o_batch + token * params.o_token + head * params.o_head;
             for (var chunk = 0u; chunk < V_CHUNKS; chunk++) {
                 let quad = chunk * CHUNK + local.x;
                 if quad < V_QUADS {
@@ -163,9 +175,9 @@ fn main(
                 }
             }
             if local.x == 0u {
-                let lse = (maximum[r] + log2(denominator[r])) * LN_2;
+                let lse = (new_maximum + log2(total)) * LN_2;
                 let index = (sequence * params.max_queries + q) * params.query_heads + head;
-                store_lse(index, select(MASKED, lse, denominator[r] > 0.0));
+                store_lse(index, select(MASKED, lse, total > 0.0));
             }
         }
     }

@@ -55,6 +55,49 @@ pub enum AttentionError {
         /// The scale given.
         scale: f32,
     },
+    /// A ragged batch with fewer tokens than one of its sequences may have.
+    #[error(
+        "the ragged batch has {queries} queries and {keys} keys in all, but one sequence may have \
+         {max_queries} and {max_keys}; lower max_queries and max_keys, or pad the tensors"
+    )]
+    RaggedTotals {
+        /// Tokens in the query tensor.
+        queries: u32,
+        /// Tokens in the key tensor.
+        keys: u32,
+        /// Most queries of one sequence.
+        max_queries: u32,
+        /// Most keys of one sequence.
+        max_keys: u32,
+    },
+    /// The softcap is not a positive number.
+    #[error("the softcap is {softcap}; it must be a positive finite number, or None")]
+    Softcap {
+        /// The softcap given.
+        softcap: f32,
+    },
+    /// A list with one value a query head has another length, or a value that is not finite.
+    #[error(
+        "`{name}` has {given} values; it must have one finite value for each of {needed} query heads"
+    )]
+    HeadList {
+        /// The field.
+        name: &'static str,
+        /// Query heads.
+        needed: u32,
+        /// Values given.
+        given: usize,
+    },
+    /// More query heads than can have values of their own.
+    #[error(
+        "`{name}` was given for {heads} query heads; kernels hold values for at most 256: split the heads over two calls"
+    )]
+    HeadValues {
+        /// The field.
+        name: &'static str,
+        /// Query heads.
+        heads: u32,
+    },
     /// The tree blob has room for fewer nodes than there may be queries.
     #[error(
         "the tree mask has room for {max_nodes} nodes but the problem for {max_queries} queries; \

@@ -6,6 +6,10 @@ use crate::gpu::{AdapterClass, Binding, Capabilities, Kernel, Source, shader, sh
 /// Keys of one span of the decode kernel. Fixed and absolute: the invariance contract.
 pub(super) const SPAN: u32 = 256;
 
+/// Query heads that can have values of their own (ALiBi slopes, sinks): a uniform buffer holds
+/// them, and 4 KiB are well within what every device binds.
+pub(super) const MAX_HEADS: u32 = 256;
+
 shared_struct! {
     /// Parameters shared with `shaders/attention/params.wgsl`.
     pub(crate) struct AttentionParams {
@@ -14,6 +18,8 @@ shared_struct! {
         pub group: u32,
         pub max_queries: u32,
         pub max_keys: u32,
+        pub total_queries: u32,
+        pub total_keys: u32,
         pub q_batch: u32,
         pub q_token: u32,
         pub q_head: u32,
@@ -29,8 +35,141 @@ shared_struct! {
         pub max_spans: u32,
         pub tree_words: u32,
         pub tree_base: u32,
+        pub tree_depth: u32,
         pub tree_stride: u32,
+        pub prefix: u32,
+        pub window: u32,
+        pub bias_batch: u32,
+        pub bias_head: u32,
+        pub bias_query: u32,
+        pub bias_size: u32,
         pub scale: f32,
+        pub softcap: f32,
+    }
+}
+
+/// An argument that only some problems have, bound after those that all have, in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Extra {
+    Tree,
+    Bias,
+    Heads,
+    Lse,
+}
+
+impl Extra {
+    fn binding(self) -> Binding {
+        match self {
+            Self::Tree | Self::Bias => Binding::Read,
+            Self::Heads => Binding::Uniform,
+            Self::Lse => Binding::Write,
+        }
+    }
+
+    /// Name of the constant with the binding's number.
+    fn constant(self) -> &'static str {
+        match self {
+            Self::Tree => "TREE_BINDING",
+            Self::Bias => "BIAS_BINDING",
+            Self::Heads => "HEADS_BINDING",
+            Self::Lse => "LSE_BINDING",
+        }
+    }
+}
+
+/// Extras of the kernels that compute scores.
+fn score_extras(problem: &AttentionProblem) -> Vec<Extra> {
+    [
+        (Extra::Tree, matches!(problem.mask, Mask::Tree { .. })),
+        (Extra::Bias, problem.bias.is_some()),
+        (Extra::Heads, problem.alibi_slopes.is_some()),
+    ]
+    .into_iter()
+    .filter_map(|(extra, wanted)| wanted.then_some(extra))
+    .collect()
+}
+
+/// Extras of the decode kernel.
+pub(super) fn decode_extras(problem: &AttentionProblem) -> Vec<Extra> {
+    score_extras(problem)
+}
+
+/// Extras of the merge kernel.
+pub(super) fn merge_extras(problem: &AttentionProblem) -> Vec<Extra> {
+    [
+        (Extra::Heads, problem.sinks.is_some()),
+        (Extra::Lse, problem.lse),
+    ]
+    .into_iter()
+    .filter_map(|(extra, wanted)| wanted.then_some(extra))
+    .collect()
+}
+
+/// Extras of the prefill kernel.
+pub(super) fn prefill_extras(problem: &AttentionProblem) -> Vec<Extra> {
+    let mut extras = score_extras(problem);
+    for extra in merge_extras(problem) {
+        if !extras.contains(&extra) {
+            extras.push(extra);
+        }
+    }
+    extras
+}
+
+/// A kernel with `common` bindings and the extras after them.
+fn with_extras(
+    name: String,
+    workgroup_size: [u32; 3],
+    common: &[Binding],
+    extras: &[Extra],
+) -> Kernel {
+    let bindings: Vec<_> = common
+        .iter()
+        .copied()
+        .chain(extras.iter().map(|extra| extra.binding()))
+        .collect();
+    let mut kernel = Kernel::new(name, workgroup_size, AttentionParams::LAYOUT, &bindings);
+    for (i, extra) in (common.len() as u32..).zip(extras) {
+        kernel = kernel.constant(extra.constant(), i);
+    }
+    if extras.contains(&Extra::Heads) {
+        kernel = kernel
+            .constant("MAX_HEADS", MAX_HEADS)
+            .source(shader!("attention/head_values.wgsl"));
+    }
+    kernel
+}
+
+/// Files that decide which keys a row sees and what happens to its scores.
+fn scores(kernel: Kernel, problem: &AttentionProblem) -> Kernel {
+    let tree = matches!(problem.mask, Mask::Tree { .. });
+    let kernel = kernel
+        .source(mask(problem.mask))
+        .source(match problem.window {
+            Some(_) => shader!("attention/window_sliding.wgsl"),
+            None => shader!("attention/window_none.wgsl"),
+        })
+        .constant("TREE_MASK", u32::from(tree));
+    if problem.softcap.is_none() && problem.alibi_slopes.is_none() && problem.bias.is_none() {
+        return kernel.source(shader!("attention/score_plain.wgsl"));
+    }
+    let kernel = kernel
+        .constant("SOFTCAP", u32::from(problem.softcap.is_some()))
+        .source(shader!("attention/score_modified.wgsl"))
+        .source(match problem.bias {
+            Some(_) => shader!("attention/bias_add.wgsl"),
+            None => shader!("attention/bias_none.wgsl"),
+        });
+    kernel.source(match problem.alibi_slopes {
+        Some(_) => shader!("attention/alibi_add.wgsl"),
+        None => shader!("attention/alibi_none.wgsl"),
+    })
+}
+
+fn sink(problem: &AttentionProblem) -> Source {
+    match problem.sinks {
+        Some(_) => shader!("attention/sink_add.wgsl"),
+        None => shader!("attention/sink_none.wgsl"),
     }
 }
 
@@ -38,6 +177,7 @@ fn query(element: Element) -> Source {
     match element {
         Element::F32 => shader!("attention/elements/query_f32.wgsl"),
         Element::F16 => shader!("attention/elements/query_f16.wgsl"),
+        Element::Bf16 => shader!("attention/elements/query_bf16.wgsl"),
     }
 }
 
@@ -45,6 +185,7 @@ fn key(element: Element) -> Source {
     match element {
         Element::F32 => shader!("attention/elements/key_f32.wgsl"),
         Element::F16 => shader!("attention/elements/key_f16.wgsl"),
+        Element::Bf16 => shader!("attention/elements/key_bf16.wgsl"),
     }
 }
 
@@ -52,6 +193,7 @@ fn value(element: Element) -> Source {
     match element {
         Element::F32 => shader!("attention/elements/value_f32.wgsl"),
         Element::F16 => shader!("attention/elements/value_f16.wgsl"),
+        Element::Bf16 => shader!("attention/elements/value_bf16.wgsl"),
     }
 }
 
@@ -59,13 +201,14 @@ fn output(element: Element) -> Source {
     match element {
         Element::F32 => shader!("attention/elements/output_f32.wgsl"),
         Element::F16 => shader!("attention/elements/output_f16.wgsl"),
+        Element::Bf16 => shader!("attention/elements/output_bf16.wgsl"),
     }
 }
 
 fn mask(mask: Mask) -> Source {
     match mask {
         Mask::None => shader!("attention/mask_none.wgsl"),
-        Mask::Causal => shader!("attention/mask_causal.wgsl"),
+        Mask::Causal | Mask::Prefix { .. } => shader!("attention/mask_causal.wgsl"),
         Mask::Tree { .. } => shader!("attention/mask_tree.wgsl"),
     }
 }
@@ -77,19 +220,42 @@ fn lse(problem: &AttentionProblem) -> Source {
     }
 }
 
-/// The parts of a name that all kernels of a problem share, such as `f32-f16-f16-f32/d64/causal`.
+/// The parts of a name that all kernels which compute scores share, such as
+/// `f32-f16-f16/d64/causal-window`.
 fn suffix(problem: &AttentionProblem) -> String {
     let dims = match problem.head_dim == problem.value_dim {
         true => format!("d{}", problem.head_dim),
         false => format!("d{}v{}", problem.head_dim, problem.value_dim),
     };
-    format!(
+    let mut name = format!(
         "{}-{}-{}/{dims}/{}",
         problem.query.element.name(),
         problem.key.element.name(),
         problem.value.element.name(),
         problem.mask.name(),
-    )
+    );
+    for (extra, wanted) in [
+        ("-window", problem.window.is_some()),
+        ("-softcap", problem.softcap.is_some()),
+        ("-alibi", problem.alibi_slopes.is_some()),
+        ("-bias", problem.bias.is_some()),
+    ] {
+        if wanted {
+            name.push_str(extra);
+        }
+    }
+    name
+}
+
+/// What a kernel that ends rows has in its name beside the output's element.
+fn end_suffix(problem: &AttentionProblem) -> String {
+    let sinks = if problem.sinks.is_some() {
+        "/sinks"
+    } else {
+        ""
+    };
+    let lse = if problem.lse { "/lse" } else { "" };
+    format!("{}{sinks}{lse}", problem.output.element.name())
 }
 
 fn dims(kernel: Kernel, problem: &AttentionProblem) -> Kernel {
@@ -98,28 +264,16 @@ fn dims(kernel: Kernel, problem: &AttentionProblem) -> Kernel {
         .constant("V_QUADS", problem.value_dim / 4)
 }
 
-const DECODE: &[Binding] = &[
-    Binding::Uniform,
-    Binding::Read,
-    Binding::Read,
-    Binding::Read,
-    Binding::Read,
-    Binding::Write,
-    Binding::Write,
-];
-const DECODE_TREE: &[Binding] = &[
-    Binding::Uniform,
-    Binding::Read,
-    Binding::Read,
-    Binding::Read,
-    Binding::Read,
-    Binding::Write,
-    Binding::Write,
-    Binding::Read,
-];
-
 /// The decode and verify kernel for blocks of `rows` packed rows.
 pub(super) fn decode(capabilities: &Capabilities, problem: &AttentionProblem, rows: u32) -> Kernel {
+    const COMMON: [Binding; 6] = [
+        Binding::Uniform, // params
+        Binding::Read,    // lengths
+        Binding::Read,    // query
+        Binding::Read,    // key
+        Binding::Read,    // value
+        Binding::Write,   // partial states
+    ];
     let width = capabilities
         .spread_width()
         .filter(|_| capabilities.class == AdapterClass::Software);
@@ -128,22 +282,18 @@ pub(super) fn decode(capabilities: &Capabilities, problem: &AttentionProblem, ro
         Some(_) => (4, shader!("attention/lanes_subgroup4.wgsl"), "subgroup4"),
         None => (32, shader!("attention/lanes_workgroup.wgsl"), "workgroup32"),
     };
-    let tree = matches!(problem.mask, Mask::Tree { .. });
     let name = format!("attention/decode/{}/r{rows}/{tag}", suffix(problem));
-    let bindings = if tree { DECODE_TREE } else { DECODE };
-    let kernel = Kernel::new(name, [lanes, 1, 1], AttentionParams::LAYOUT, bindings)
+    let kernel = with_extras(name, [lanes, 1, 1], &COMMON, &decode_extras(problem))
         .constant("ROWS", rows)
         .constant("LANES", lanes)
         .constant("SPAN", SPAN)
-        .constant("TREE_BINDING", 7);
-    let kernel = dims(kernel, problem)
         .source(shader!("attention/params.wgsl"))
         .source(shader!("attention/decode.wgsl"))
         .source(exchange)
-        .source(mask(problem.mask))
         .source(query(problem.query.element))
         .source(key(problem.key.element))
         .source(value(problem.value.element));
+    let kernel = scores(dims(kernel, problem), problem);
     if width.is_some() {
         return kernel.uses_subgroups();
     }
@@ -151,121 +301,68 @@ pub(super) fn decode(capabilities: &Capabilities, problem: &AttentionProblem, ro
     kernel.workgroup_bytes(u64::from(rows * (held + lanes * 4)))
 }
 
-const MERGE: &[Binding] = &[
-    Binding::Uniform,
-    Binding::Read,
-    Binding::Read,
-    Binding::Read,
-    Binding::Write,
-];
-const MERGE_LSE: &[Binding] = &[
-    Binding::Uniform,
-    Binding::Read,
-    Binding::Read,
-    Binding::Read,
-    Binding::Write,
-    Binding::Write,
-];
-
 /// The kernel that joins the spans.
 pub(super) fn merge(problem: &AttentionProblem) -> Kernel {
+    const COMMON: [Binding; 4] = [
+        Binding::Uniform, // params
+        Binding::Read,    // lengths
+        Binding::Read,    // partial states
+        Binding::Write,   // output
+    ];
     let name = format!(
-        "attention/merge/{}/v{}{}",
-        problem.output.element.name(),
+        "attention/merge/v{}/{}",
         problem.value_dim,
-        if problem.lse { "/lse" } else { "" },
+        end_suffix(problem)
     );
-    let bindings = if problem.lse { MERGE_LSE } else { MERGE };
-    let kernel = Kernel::new(name, [32, 1, 1], AttentionParams::LAYOUT, bindings)
+    with_extras(name, [32, 1, 1], &COMMON, &merge_extras(problem))
         .constant("SPAN", SPAN)
-        .constant("LSE_BINDING", 5)
-        .constant("V_QUADS", problem.value_dim / 4);
-    kernel
+        .constant("V_QUADS", problem.value_dim / 4)
         .source(shader!("attention/params.wgsl"))
         .source(shader!("attention/merge.wgsl"))
         .source(output(problem.output.element))
+        .source(sink(problem))
         .source(lse(problem))
 }
-
-const PREFILL: &[Binding] = &[
-    Binding::Uniform,
-    Binding::Read,
-    Binding::Read,
-    Binding::Read,
-    Binding::Read,
-    Binding::Write,
-];
-const PREFILL_LSE: &[Binding] = &[
-    Binding::Uniform,
-    Binding::Read,
-    Binding::Read,
-    Binding::Read,
-    Binding::Read,
-    Binding::Write,
-    Binding::Write,
-];
-const PREFILL_TREE: &[Binding] = &[
-    Binding::Uniform,
-    Binding::Read,
-    Binding::Read,
-    Binding::Read,
-    Binding::Read,
-    Binding::Write,
-    Binding::Read,
-];
-const PREFILL_TREE_LSE: &[Binding] = &[
-    Binding::Uniform,
-    Binding::Read,
-    Binding::Read,
-    Binding::Read,
-    Binding::Read,
-    Binding::Write,
-    Binding::Read,
-    Binding::Write,
-];
 
 /// Packed rows of one workgroup of the prefill kernel.
 pub(super) const PREFILL_ROWS: u32 = 32;
 
 /// The prefill kernel.
 pub(super) fn prefill(problem: &AttentionProblem) -> Kernel {
+    const COMMON: [Binding; 6] = [
+        Binding::Uniform, // params
+        Binding::Read,    // lengths
+        Binding::Read,    // query
+        Binding::Read,    // key
+        Binding::Read,    // value
+        Binding::Write,   // output
+    ];
     // 8 x 16 invocations with 2 rows x 4 keys each: a tile of the head is as wide as a row of
     // invocations, and all of it takes 13.4 KiB.
     const TILE_KEYS: u32 = 32;
     const THREADS: [u32; 2] = [8, 16];
     const CHUNK: u32 = THREADS[0];
-    let tree = matches!(problem.mask, Mask::Tree { .. });
-    let bindings = match (tree, problem.lse) {
-        (false, false) => PREFILL,
-        (false, true) => PREFILL_LSE,
-        (true, false) => PREFILL_TREE,
-        (true, true) => PREFILL_TREE_LSE,
-    };
     let name = format!(
-        "attention/prefill/{}/{}/q{PREFILL_ROWS}k{TILE_KEYS}{}",
+        "attention/prefill/{}/q{PREFILL_ROWS}k{TILE_KEYS}/{}",
         suffix(problem),
-        problem.output.element.name(),
-        if problem.lse { "/lse" } else { "" },
+        end_suffix(problem),
     );
-    let params = AttentionParams::LAYOUT;
-    let kernel = Kernel::new(name, [THREADS[0], THREADS[1], 1], params, bindings)
+    let size = [THREADS[0], THREADS[1], 1];
+    let kernel = with_extras(name, size, &COMMON, &prefill_extras(problem))
         .constant("BLOCK_ROWS", PREFILL_ROWS)
         .constant("TILE_KEYS", TILE_KEYS)
         .constant("THREADS_X", THREADS[0])
         .constant("THREADS_Y", THREADS[1])
         .constant("CHUNK", CHUNK)
-        .constant("TREE_BINDING", 6)
-        .constant("LSE_BINDING", if tree { 7 } else { 6 });
-    let staged = (PREFILL_ROWS + TILE_KEYS) * (CHUNK + 1) * 16;
-    let scores = PREFILL_ROWS * (TILE_KEYS + 1) * 4;
-    dims(kernel, problem)
         .source(shader!("attention/params.wgsl"))
         .source(shader!("attention/prefill.wgsl"))
-        .source(mask(problem.mask))
         .source(query(problem.query.element))
         .source(key(problem.key.element))
         .source(value(problem.value.element))
         .source(output(problem.output.element))
-        .source(lse(problem))
-        .workgroup_bytes(u64::from(staged + scores))
+        .source(sink(problem))
+        .source(lse(problem));
+    let staged = (PREFILL_ROWS + TILE_KEYS) * (CHUNK + 1) * 16;
+    let kept = PREFILL_ROWS * (TILE_KEYS + 1) * 4;
+    scores(dims(kernel, problem), problem).workgroup_bytes(u64::from(staged + kept))
 }

@@ -8,14 +8,17 @@ mod problem;
 pub use error::AttentionError;
 pub use plan::{
     Attention, AttentionIo, AttentionPlan, AttentionWorkspace, PreparedAttention, lengths,
+    ragged_lengths,
 };
-pub use problem::{AttentionProblem, Element, Mask, TensorLayout};
+pub use problem::{AttentionProblem, BiasLayout, Element, Mask, RaggedTotals, TensorLayout};
+
+use crate::gpu::{Capabilities, Kernel};
 
 /// What the GPU writes as the LSE of a row that sees no key, in place of -inf. Its output is 0.
 pub const NO_KEY: f32 = -1e30;
 
 /// Variants for a spread of problems: see [`crate::variants`].
-pub(crate) fn variants(capabilities: &crate::gpu::Capabilities) -> Vec<crate::gpu::Kernel> {
+pub(crate) fn variants(capabilities: &Capabilities) -> Vec<Kernel> {
     let mut kernels = Vec::new();
     for (head_dim, value_dim) in [
         (4, 4),
@@ -44,13 +47,34 @@ pub(crate) fn variants(capabilities: &crate::gpu::Capabilities) -> Vec<crate::gp
                 }
                 problem.mask = mask;
                 problem.lse = lse;
-                kernels.extend([3, 8].map(|rows| kernels::decode(capabilities, &problem, rows)));
-                kernels.push(kernels::merge(&problem));
-                kernels.push(kernels::prefill(&problem));
+                kernels.extend(all(capabilities, &problem));
             }
         }
     }
+    // Everything on top, with each mask.
+    for mask in [Mask::None, Mask::Causal, Mask::Tree { max_nodes: 64 }] {
+        let mut problem = AttentionProblem::new(12, 4, 64, 64, 1024);
+        problem.mask = mask;
+        problem.window = Some(100);
+        problem.softcap = Some(50.0);
+        kernels.extend(all(capabilities, &problem));
+        problem.alibi_slopes = Some(vec![0.5; 12]);
+        problem.sinks = Some(vec![0.5; 12]);
+        kernels.extend(all(capabilities, &problem));
+        problem.bias = Some(BiasLayout::default());
+        kernels.extend(all(capabilities, &problem));
+    }
     kernels.sort_by(|a, b| a.name.cmp(&b.name));
     kernels.dedup_by(|a, b| a.name == b.name);
+    kernels
+}
+
+fn all(capabilities: &Capabilities, problem: &AttentionProblem) -> Vec<Kernel> {
+    let mut kernels: Vec<_> = [3, 8]
+        .into_iter()
+        .map(|rows| kernels::decode(capabilities, problem, rows))
+        .collect();
+    kernels.push(kernels::merge(problem));
+    kernels.push(kernels::prefill(problem));
     kernels
 }

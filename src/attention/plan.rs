@@ -6,12 +6,12 @@ use wgpu::{BindGroup, Buffer, ComputePass};
 
 use super::{
     AttentionError, AttentionProblem, Mask,
-    kernels::{self, AttentionParams, SPAN},
+    kernels::{self, AttentionParams, Extra, MAX_HEADS, SPAN},
 };
 use crate::{
     gpu::{BufferView, Gpu, GpuError, Kernel, Pipeline},
     ops::Dispatch,
-    tree,
+    tree::{self, BlobField},
 };
 
 /// Packed rows of a KV head above which the prefill kernel takes over, where the problem allows
@@ -88,19 +88,36 @@ pub struct AttentionIo<'a> {
     /// LSE `[batch, max_queries, query_head]` of f32, written; natural logarithm, and
     /// [`NO_KEY`](super::NO_KEY) for a row that sees no key. Given exactly when the problem asks for it.
     pub lse: Option<BufferView<'a>>,
-    /// Lengths, `[batch]` of two u32s: queries, and keys before the first query
-    /// (`keys - queries`, wrapping where there are fewer keys). See [`lengths`].
+    /// Lengths, `[batch]` of four u32s: queries; keys before the first query (`keys - queries`,
+    /// wrapping where there are fewer keys); and, in a ragged batch, tokens before the sequence's
+    /// first query and first key. See [`lengths`] and [`ragged_lengths`].
     pub lengths: BufferView<'a>,
+    /// The bias in its layout, given exactly when the problem has one.
+    pub bias: Option<BufferView<'a>>,
     /// Blobs of [`tree::DraftTree`] one after the other, given exactly for [`Mask::Tree`].
     pub tree: Option<BufferView<'a>>,
 }
 
-/// The words of a lengths buffer for sequences of `(queries, keys)`.
-pub fn lengths(sequences: &[(u32, u32)]) -> Vec<[u32; 2]> {
+/// The words of a lengths buffer for sequences of `(queries, keys)` in a padded batch.
+pub fn lengths(sequences: &[(u32, u32)]) -> Vec<[u32; 4]> {
     sequences
         .iter()
-        .map(|(queries, keys)| [*queries, keys.wrapping_sub(*queries)])
+        .map(|(queries, keys)| [*queries, keys.wrapping_sub(*queries), 0, 0])
         .collect()
+}
+
+/// The words of a lengths buffer for sequences of `(queries, keys)` that follow each other without
+/// padding, queries in one tensor and keys in another: see [`AttentionProblem::ragged`].
+pub fn ragged_lengths(sequences: &[(u32, u32)]) -> Vec<[u32; 4]> {
+    let mut words = lengths(sequences);
+    let (mut query_start, mut key_start) = (0u32, 0u32);
+    for (word, (queries, keys)) in words.iter_mut().zip(sequences) {
+        word[2] = query_start;
+        word[3] = key_start;
+        query_start = query_start.wrapping_add(*queries);
+        key_start = key_start.wrapping_add(*keys);
+    }
+    words
 }
 
 impl AttentionPlan {
@@ -124,7 +141,7 @@ impl AttentionPlan {
     /// Bytes of workspace: the partial states of the spans. It grows with queries, and with keys
     /// only by one state for every 256 of them.
     pub fn workspace_bytes(&self) -> u64 {
-        self.partial_rows() * u64::from(self.problem.value_dim) * 4 + self.partial_rows() * 8
+        self.partial_rows() * (u64::from(self.problem.value_dim) + 4) * 4
     }
 
     /// The kernels of the plan, what each is for, and the workspace, in words.
@@ -193,10 +210,7 @@ pub struct PreparedAttention {
 /// Room for the partial states of one call at a time; calls that follow each other in one pass
 /// may share it.
 #[derive(Clone, Debug)]
-pub struct AttentionWorkspace {
-    output: Buffer,
-    state: Buffer,
-}
+pub struct AttentionWorkspace(Buffer);
 
 impl PreparedAttention {
     /// The plan.
@@ -209,13 +223,10 @@ impl PreparedAttention {
     /// # Errors
     /// [`GpuError::LimitExceeded`] when it passes the device's limits.
     pub fn workspace(&self) -> Result<AttentionWorkspace, AttentionError> {
-        let rows = self.plan.partial_rows();
-        let width = u64::from(self.plan.problem.value_dim);
-        let gpu = &self.plan.gpu;
-        Ok(AttentionWorkspace {
-            output: gpu.storage("attention partial output", rows * width * 4)?,
-            state: gpu.storage("attention partial state", rows * 8)?,
-        })
+        let bytes = self.plan.workspace_bytes();
+        Ok(AttentionWorkspace(
+            self.plan.gpu.storage("attention workspace", bytes)?,
+        ))
     }
 
     /// Binds buffers. The result records the call any number of times and allocates nothing then.
@@ -230,44 +241,41 @@ impl PreparedAttention {
     ) -> Result<Attention, AttentionError> {
         self.check(io)?;
         let gpu = &self.plan.gpu;
-        let params = gpu.uniform("attention params", &self.params());
-        let partial_output = BufferView::whole(&workspace.output);
-        let partial_state = BufferView::whole(&workspace.state);
-        let mut decode_views = vec![
+        let params = gpu.uniform(
+            "attention params",
+            &self.params(io.bias.map_or(0, |bias| bias.size)),
+        );
+        let heads = gpu.uniform("attention head values", &self.head_values());
+        let workspace = ("workspace", BufferView::whole(&workspace.0));
+        let common = [
             ("params", BufferView::whole(&params)),
             ("lengths", io.lengths),
             ("query", io.query),
             ("key", io.key),
             ("value", io.value),
-            ("workspace output", partial_output),
-            ("workspace state", partial_state),
         ];
-        decode_views.extend(io.tree.map(|tree| ("tree", tree)));
-        let mut merge_views = vec![
-            ("params", BufferView::whole(&params)),
-            ("lengths", io.lengths),
-            ("workspace output", partial_output),
-            ("workspace state", partial_state),
-            ("output", io.output),
-        ];
-        merge_views.extend(io.lse.map(|lse| ("lse", lse)));
-        let mut prefill_views = vec![
-            ("params", BufferView::whole(&params)),
-            ("lengths", io.lengths),
-            ("query", io.query),
-            ("key", io.key),
-            ("value", io.value),
-            ("output", io.output),
-        ];
-        prefill_views.extend(io.tree.map(|tree| ("tree", tree)));
-        prefill_views.extend(io.lse.map(|lse| ("lse", lse)));
+        let extra = |extra: &Extra| match extra {
+            Extra::Tree => io.tree.map(|tree| ("tree", tree)),
+            Extra::Bias => io.bias.map(|bias| ("bias", bias)),
+            Extra::Heads => Some(("head values", BufferView::whole(&heads))),
+            Extra::Lse => io.lse.map(|lse| ("lse", lse)),
+        };
+        let problem = &self.plan.problem;
+        let mut decode_views = common.to_vec();
+        decode_views.push(workspace);
+        decode_views.extend(kernels::decode_extras(problem).iter().filter_map(extra));
+        let mut merge_views = common[..2].to_vec();
+        merge_views.extend([workspace, ("output", io.output)]);
+        merge_views.extend(kernels::merge_extras(problem).iter().filter_map(extra));
+        let mut prefill_views = common.to_vec();
+        prefill_views.push(("output", io.output));
+        prefill_views.extend(kernels::prefill_extras(problem).iter().filter_map(extra));
         let bind = |pipeline: &Arc<Pipeline>, views: &[(&'static str, BufferView<'_>)]| {
             let arguments: Result<BindGroup, GpuError> = gpu.bind(pipeline, views);
             Ok::<_, GpuError>(Dispatch::new(pipeline.clone(), arguments?))
         };
         let decode = (self.decode.iter())
             .map(|(rows, pipeline)| Ok((*rows, bind(pipeline, &decode_views)?)));
-        let problem = &self.plan.problem;
         Ok(Attention {
             decode: decode.collect::<Result<_, GpuError>>()?,
             merge: bind(&self.merge, &merge_views)?,
@@ -291,7 +299,7 @@ impl PreparedAttention {
             ("key", io.key.size, problem.extent("key")),
             ("value", io.value.size, problem.extent("value")),
             ("output", io.output.size, problem.extent("output")),
-            ("lengths", io.lengths.size, batch * 8),
+            ("lengths", io.lengths.size, batch * 16),
         ];
         match (problem.lse, io.lse) {
             (true, Some(lse)) => {
@@ -309,6 +317,27 @@ impl PreparedAttention {
                 return Err(AttentionError::Argument {
                     name: "lse",
                     problem: "was given, but the problem's `lse` is false and it would stay unwritten",
+                });
+            }
+        }
+        match (problem.bias, io.bias) {
+            (Some(layout), Some(bias)) => needs.push((
+                "bias",
+                bias.size,
+                layout.extent(problem.batch, problem.query_heads, problem.max_queries)
+                    + u64::from(problem.max_keys) * 4,
+            )),
+            (None, None) => {}
+            (Some(_), None) => {
+                return Err(AttentionError::Argument {
+                    name: "bias",
+                    problem: "is missing, but the problem has a bias layout",
+                });
+            }
+            (None, Some(_)) => {
+                return Err(AttentionError::Argument {
+                    name: "bias",
+                    problem: "was given, but the problem has no bias layout",
                 });
             }
         }
@@ -334,6 +363,24 @@ impl PreparedAttention {
                 });
             }
         }
+        // Kernels of one call run one after the other, so the device would not notice.
+        let inputs = [
+            ("query", Some(io.query)),
+            ("key", Some(io.key)),
+            ("value", Some(io.value)),
+            ("lengths", Some(io.lengths)),
+            ("tree", io.tree),
+            ("bias", io.bias),
+        ];
+        for (written, view) in [("output", Some(io.output)), ("lse", io.lse)] {
+            for (other, input) in inputs {
+                if let (Some(view), Some(input)) = (view, input)
+                    && view.overlaps(&input)
+                {
+                    return Err(GpuError::Alias { written, other }.into());
+                }
+            }
+        }
         for (name, given, needed) in needs {
             if given < needed {
                 return Err(AttentionError::ViewTooSmall {
@@ -346,33 +393,65 @@ impl PreparedAttention {
         Ok(())
     }
 
-    fn params(&self) -> AttentionParams {
+    /// ALiBi slope and sink of each head, in the base-2 domain.
+    fn head_values(&self) -> [[f32; 4]; MAX_HEADS as usize] {
+        let problem = &self.plan.problem;
+        let value = |values: &Option<Vec<f32>>, head: usize| {
+            let values = values.as_deref().unwrap_or_default();
+            values.get(head).copied().unwrap_or(0.0) * std::f32::consts::LOG2_E
+        };
+        std::array::from_fn(|head| {
+            [
+                value(&problem.alibi_slopes, head),
+                value(&problem.sinks, head),
+                0.0,
+                0.0,
+            ]
+        })
+    }
+
+    fn params(&self, bias_bytes: u64) -> AttentionParams {
         let p = &self.plan.problem;
         let max_nodes = match p.mask {
             Mask::Tree { max_nodes } => max_nodes,
             _ => 0,
         };
+        let bias = p.bias.unwrap_or_default();
         AttentionParams {
             query_heads: p.query_heads,
             kv_heads: p.kv_heads,
             group: p.group(),
             max_queries: p.max_queries,
             max_keys: p.max_keys,
-            q_batch: p.query.batch_stride / 4,
+            total_queries: p.total_queries(),
+            total_keys: p.total_keys(),
+            q_batch: p.batch_stride(&p.query) / 4,
             q_token: p.query.token_stride / 4,
             q_head: p.query.head_stride / 4,
-            k_batch: p.key.batch_stride / 4,
+            k_batch: p.batch_stride(&p.key) / 4,
             k_token: p.key.token_stride / 4,
             k_head: p.key.head_stride / 4,
-            v_batch: p.value.batch_stride / 4,
+            v_batch: p.batch_stride(&p.value) / 4,
             v_token: p.value.token_stride / 4,
             v_head: p.value.head_stride / 4,
-            o_batch: p.output.batch_stride / 4,
+            o_batch: p.batch_stride(&p.output) / 4,
             o_token: p.output.token_stride / 4,
             o_head: p.output.head_stride / 4,
             max_spans: self.plan.max_spans(),
             tree_words: tree::ancestor_words(max_nodes as usize) as u32,
             tree_base: tree::ancestors_offset(max_nodes as usize) as u32,
+            tree_depth: tree::field_offset(BlobField::Depth, max_nodes as usize) as u32,
+            prefix: match p.mask {
+                Mask::Prefix { keys } => keys,
+                _ => 0,
+            },
+            // Distances are signed: a window beyond every key sees all of them.
+            window: p.window.unwrap_or(0).min(i32::MAX as u32),
+            bias_batch: bias.batch_stride,
+            bias_head: bias.head_stride,
+            bias_query: bias.query_stride,
+            bias_size: u32::try_from(bias_bytes / 4).unwrap_or(u32::MAX),
+            softcap: p.softcap.unwrap_or(1.0) * std::f32::consts::LOG2_E,
             tree_stride: tree::blob_words(max_nodes as usize) as u32,
             scale: p.scale * std::f32::consts::LOG2_E,
         }

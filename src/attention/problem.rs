@@ -1,6 +1,6 @@
 //! What is to be computed: shapes, storage, mask.
 
-use super::AttentionError;
+use super::{AttentionError, kernels::MAX_HEADS};
 
 /// Element type of a tensor in memory. All arithmetic is f32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -10,17 +10,19 @@ pub enum Element {
     F32,
     /// 16-bit floats, two to a word; needs no device feature.
     F16,
+    /// The upper half of a 32-bit float, two to a word.
+    Bf16,
 }
 
 impl Element {
     /// All element types.
-    pub const ALL: [Self; 2] = [Self::F32, Self::F16];
+    pub const ALL: [Self; 3] = [Self::F32, Self::F16, Self::Bf16];
 
     /// Bytes of one element.
     pub fn bytes(self) -> u64 {
         match self {
             Self::F32 => 4,
-            Self::F16 => 2,
+            Self::F16 | Self::Bf16 => 2,
         }
     }
 
@@ -29,6 +31,7 @@ impl Element {
         match self {
             Self::F32 => "f32",
             Self::F16 => "f16",
+            Self::Bf16 => "bf16",
         }
     }
 }
@@ -87,6 +90,11 @@ pub enum Mask {
     None,
     /// Bottom-right aligned: query `i` of `q` sees key `j` of `k` iff `j <= i + k - q`.
     Causal,
+    /// Causal, but every query sees the first `keys` keys (a prefix language model).
+    Prefix {
+        /// Keys of the prefix.
+        keys: u32,
+    },
     /// The queries are the nodes of a draft tree and the last keys: a node sees every committed
     /// key, its ancestors and itself. The blob of [`crate::tree::DraftTree`] says who those are.
     Tree {
@@ -99,13 +107,47 @@ impl Mask {
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::None => "none",
-            Self::Causal => "causal",
+            // One kernel: a prefix of no keys is causal.
+            Self::Causal | Self::Prefix { .. } => "causal",
             Self::Tree { .. } => "tree",
         }
     }
 }
 
-/// An attention problem: `O = softmax(scale * Q K^T + mask) V` for each sequence and head.
+/// Strides of an additive bias `[batch, query_head, query, key]` of f32, in elements; keys are
+/// contiguous. A stride of 0 broadcasts over that axis. A bias of -inf hides the key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BiasLayout {
+    /// From one sequence to the next.
+    pub batch_stride: u32,
+    /// From one query head to the next.
+    pub head_stride: u32,
+    /// From one query to the next.
+    pub query_stride: u32,
+}
+
+/// Tokens in the tensors of a ragged batch, each at least the most of one sequence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RaggedTotals {
+    /// Tokens in the query and output tensors.
+    pub queries: u32,
+    /// Tokens in the key and value tensors.
+    pub keys: u32,
+}
+
+impl BiasLayout {
+    /// Bytes before the last row of keys.
+    pub(super) fn extent(&self, batch: u32, heads: u32, queries: u32) -> u64 {
+        let last = |count: u32, stride: u32| u64::from(count - 1) * u64::from(stride);
+        let elements = last(batch, self.batch_stride)
+            + last(heads, self.head_stride)
+            + last(queries, self.query_stride);
+        elements * 4
+    }
+}
+
+/// An attention problem: for each sequence and head, `O = softmax(s) V` over the visible keys with
+/// `s = softcap(scale * Q K^T) + ALiBi + bias`.
 ///
 /// `max_queries` and `max_keys` are capacities. The lengths of a call live in a GPU buffer.
 #[derive(Clone, Debug, PartialEq)]
@@ -132,10 +174,24 @@ pub struct AttentionProblem {
     pub value: TensorLayout,
     /// `O`: `[batch, query, query_head, value_dim]` in any strides.
     pub output: TensorLayout,
+    /// A ragged batch: the tokens of all sequences follow each other, and the lengths buffer says
+    /// where each sequence starts. Batch strides are not used then.
+    pub ragged: Option<RaggedTotals>,
     /// Which keys a query sees.
     pub mask: Mask,
+    /// Sliding window: of the visible keys, those less than this many positions away.
+    pub window: Option<u32>,
     /// Factor on the scores; 1/sqrt(head_dim) in most models.
     pub scale: f32,
+    /// Scores become `softcap * tanh(score / softcap)` (Gemma 2).
+    pub softcap: Option<f32>,
+    /// ALiBi (Press et al., 2022): `-slope * distance` on the scores, one slope a query head.
+    pub alibi_slopes: Option<Vec<f32>>,
+    /// An additive bias on the scores, given as an argument of the call.
+    pub bias: Option<BiasLayout>,
+    /// Attention sinks: one more logit a query head in the denominator, with no value. The LSE
+    /// includes it.
+    pub sinks: Option<Vec<f32>>,
     /// Whether the LSE of each row is written, `[batch, max_queries, query_head]` of f32.
     pub lse: bool,
     /// The invariance contract: the bits of a row depend on its own query and keys only, not on
@@ -169,8 +225,14 @@ impl AttentionProblem {
             key: dense(max_keys, kv_heads),
             value: dense(max_keys, kv_heads),
             output: dense(max_queries, query_heads),
+            ragged: None,
             mask: Mask::Causal,
+            window: None,
             scale: 1.0 / (head_dim as f32).sqrt(),
+            softcap: None,
+            alibi_slopes: None,
+            bias: None,
+            sinks: None,
             lse: false,
             invariant: false,
         }
@@ -226,6 +288,40 @@ impl AttentionProblem {
         if !self.scale.is_finite() {
             return Err(AttentionError::Scale { scale: self.scale });
         }
+        if let Some(softcap) = self.softcap
+            && !(softcap.is_finite() && softcap > 0.0)
+        {
+            return Err(AttentionError::Softcap { softcap });
+        }
+        if let Some(ragged) = self.ragged
+            && (ragged.queries < self.max_queries || ragged.keys < self.max_keys)
+        {
+            return Err(AttentionError::RaggedTotals {
+                queries: ragged.queries,
+                keys: ragged.keys,
+                max_queries: self.max_queries,
+                max_keys: self.max_keys,
+            });
+        }
+        if self.window == Some(0) {
+            return Err(AttentionError::Zero { name: "window" });
+        }
+        for (name, values) in [("alibi_slopes", &self.alibi_slopes), ("sinks", &self.sinks)] {
+            let Some(values) = values else { continue };
+            if self.query_heads > MAX_HEADS {
+                return Err(AttentionError::HeadValues {
+                    name,
+                    heads: self.query_heads,
+                });
+            }
+            if values.len() != self.query_heads as usize || values.iter().any(|v| !v.is_finite()) {
+                return Err(AttentionError::HeadList {
+                    name,
+                    needed: self.query_heads,
+                    given: values.len(),
+                });
+            }
+        }
         if let Mask::Tree { max_nodes } = self.mask
             && max_nodes < self.max_queries
         {
@@ -237,27 +333,38 @@ impl AttentionProblem {
         Ok(())
     }
 
+    /// Tokens of one batch entry of the query tensor; of the whole tensor in a ragged batch.
+    pub(super) fn total_queries(&self) -> u32 {
+        self.ragged
+            .map_or(self.max_queries, |ragged| ragged.queries)
+    }
+
+    /// As [`Self::total_queries`] for keys.
+    pub(super) fn total_keys(&self) -> u32 {
+        self.ragged.map_or(self.max_keys, |ragged| ragged.keys)
+    }
+
+    /// Stride from one sequence to the next: none in a ragged batch.
+    pub(super) fn batch_stride(&self, layout: &TensorLayout) -> u32 {
+        match self.ragged {
+            Some(_) => 0,
+            None => layout.batch_stride,
+        }
+    }
+
     /// Bytes that the view of a tensor must cover.
     pub(super) fn extent(&self, tensor: &str) -> u64 {
+        let batch = match self.ragged {
+            Some(_) => 1,
+            None => self.batch,
+        };
+        let (queries, keys) = (self.total_queries(), self.total_keys());
+        let (heads, kv_heads) = (self.query_heads, self.kv_heads);
         match tensor {
-            "query" => self.query.extent(
-                self.batch,
-                self.max_queries,
-                self.query_heads,
-                self.head_dim,
-            ),
-            "key" => self
-                .key
-                .extent(self.batch, self.max_keys, self.kv_heads, self.head_dim),
-            "value" => self
-                .value
-                .extent(self.batch, self.max_keys, self.kv_heads, self.value_dim),
-            _ => self.output.extent(
-                self.batch,
-                self.max_queries,
-                self.query_heads,
-                self.value_dim,
-            ),
+            "query" => self.query.extent(batch, queries, heads, self.head_dim),
+            "key" => self.key.extent(batch, keys, kv_heads, self.head_dim),
+            "value" => self.value.extent(batch, keys, kv_heads, self.value_dim),
+            _ => self.output.extent(batch, queries, heads, self.value_dim),
         }
     }
 }

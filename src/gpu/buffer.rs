@@ -36,7 +36,7 @@ impl<'a> BufferView<'a> {
         }
     }
 
-    pub(super) fn overlaps(&self, other: &Self) -> bool {
+    pub(crate) fn overlaps(&self, other: &Self) -> bool {
         self.buffer == other.buffer
             && self.offset < other.offset.saturating_add(other.size)
             && other.offset < self.offset.saturating_add(self.size)

@@ -46,7 +46,7 @@ pub struct Kernel {
     /// Stable name, such as `attention/decode/f32/d64/rows4`: cache key, label and test id.
     pub name: String,
     /// Bindings of group 0 in order.
-    pub bindings: &'static [Binding],
+    pub bindings: Vec<Binding>,
     /// Bytes of workgroup memory that the variant declares.
     pub workgroup_bytes: u64,
     /// Invocations along x, y and z of a workgroup.
@@ -64,11 +64,11 @@ impl Kernel {
         name: impl Into<String>,
         workgroup_size: [u32; 3],
         params: StructLayout,
-        bindings: &'static [Binding],
+        bindings: &[Binding],
     ) -> Self {
         let mut kernel = Self {
             name: name.into(),
-            bindings,
+            bindings: bindings.to_vec(),
             workgroup_bytes: 0,
             workgroup_size,
             params,

@@ -20,7 +20,7 @@ pub struct Pipeline {
     pub name: String,
     pub(crate) compute: ComputePipeline,
     layout: BindGroupLayout,
-    bindings: &'static [Binding],
+    bindings: Vec<Binding>,
 }
 
 /// Kernels already compiled, by name.
@@ -43,7 +43,7 @@ impl Gpu {
         let wgsl = kernel.wgsl(self.capabilities().dialect);
         let checked = self.capabilities().checked_shaders;
         let shader = module::create(device, &kernel.name, &wgsl, checked);
-        let entries: Vec<_> = (0..).zip(kernel.bindings).map(layout_entry).collect();
+        let entries: Vec<_> = (0..).zip(&kernel.bindings).map(layout_entry).collect();
         let layout = device.create_bind_group_layout(&BindGroupLayoutDescriptor {
             label: Some(&kernel.name),
             entries: &entries,
@@ -75,7 +75,7 @@ impl Gpu {
             name: kernel.name.clone(),
             compute,
             layout,
-            bindings: kernel.bindings,
+            bindings: kernel.bindings.clone(),
         });
         let mut cache = self
             .pipelines()
@@ -107,7 +107,7 @@ impl Gpu {
     ) -> Result<wgpu::BindGroup, GpuError> {
         debug_assert_eq!(views.len(), pipeline.bindings.len(), "{}", pipeline.name);
         let device_limits = &self.capabilities().limits;
-        for ((name, view), binding) in views.iter().zip(pipeline.bindings) {
+        for ((name, view), binding) in views.iter().zip(&pipeline.bindings) {
             view.check(name, *binding, device_limits)?;
             if *binding != Binding::Uniform {
                 let what = format!("`{name}` of kernel `{}`", pipeline.name);

@@ -544,6 +544,7 @@ impl LayerBuilder<'_> {
             value,
             output: view(&a.attended),
             lse: None,
+            bias: None,
             lengths: step.view(),
             tree: None,
         })?;

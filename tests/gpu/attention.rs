@@ -1,7 +1,9 @@
 //! Attention against its twin.
 
 use sunfleck::{
-    attention::{AttentionIo, AttentionProblem, Element, Mask, NO_KEY, TensorLayout, lengths},
+    attention::{
+        AttentionIo, AttentionProblem, Element, Mask, NO_KEY, TensorLayout, lengths, ragged_lengths,
+    },
     gpu::BufferView,
     reference::{
         attention::{self as twin, AttentionOptions, AttentionShape},
@@ -48,6 +50,11 @@ fn scatter(
         elements[at..at + dim].copy_from_slice(chunk);
     }
     match layout.element {
+        Element::Bf16 => {
+            let halves: Vec<half::bf16> =
+                elements.iter().map(|v| half::bf16::from_f32(*v)).collect();
+            bytemuck::cast_slice(&halves).to_vec()
+        }
         Element::F16 => {
             let halves: Vec<half::f16> = elements.iter().map(|v| half::f16::from_f32(*v)).collect();
             bytemuck::cast_slice(&halves).to_vec()
@@ -62,6 +69,10 @@ fn gather(
     [batch, tokens, heads, dim]: [usize; 4],
 ) -> Vec<f32> {
     let elements: Vec<f32> = match layout.element {
+        Element::Bf16 => bytemuck::pod_collect_to_vec::<_, half::bf16>(bytes)
+            .iter()
+            .map(|v| v.to_f32())
+            .collect(),
         Element::F16 => bytemuck::pod_collect_to_vec::<_, half::f16>(bytes)
             .iter()
             .map(|v| v.to_f32())
@@ -82,6 +93,7 @@ fn gather(
 fn storage(element: Element) -> Storage {
     match element {
         Element::F16 => Storage::F16,
+        Element::Bf16 => Storage::Bf16,
         _ => Storage::F32,
     }
 }
@@ -94,31 +106,48 @@ pub fn run(
     [q, k, v]: [&[f32]; 3],
     tree: Option<&[u32]>,
 ) -> (Vec<f32>, Vec<f32>) {
+    run_biased(gpu, problem, sequences, [q, k, v], tree, None)
+}
+
+/// As [`run`], with a bias in the problem's layout. In a ragged batch the tensors are
+/// `[token, head, dim]`.
+fn run_biased(
+    gpu: &TestGpu,
+    problem: &AttentionProblem,
+    sequences: &[(u32, u32)],
+    [q, k, v]: [&[f32]; 3],
+    tree: Option<&[u32]>,
+    bias: Option<&[f32]>,
+) -> (Vec<f32>, Vec<f32>) {
     let p = problem;
-    let dims =
-        |tokens: u32, heads: u32, dim: u32| [p.batch, tokens, heads, dim].map(|n| n as usize);
-    let q_dims = dims(p.max_queries, p.query_heads, p.head_dim);
-    let o_dims = dims(p.max_queries, p.query_heads, p.value_dim);
+    let (batch, queries, keys) = match p.ragged {
+        Some(totals) => (1, totals.queries, totals.keys),
+        None => (p.batch, p.max_queries, p.max_keys),
+    };
+    let dims = |tokens: u32, heads: u32, dim: u32| [batch, tokens, heads, dim].map(|n| n as usize);
+    let q_dims = dims(queries, p.query_heads, p.head_dim);
+    let o_dims = dims(queries, p.query_heads, p.value_dim);
     let gpu_buffer = |label: &str, bytes: &[u8]| gpu.gpu.storage_with(label, bytes).unwrap();
     let query = gpu_buffer("q", &scatter(&p.query, q, q_dims));
-    let key = gpu_buffer(
-        "k",
-        &scatter(&p.key, k, dims(p.max_keys, p.kv_heads, p.head_dim)),
-    );
+    let key = gpu_buffer("k", &scatter(&p.key, k, dims(keys, p.kv_heads, p.head_dim)));
     let value = gpu_buffer(
         "v",
-        &scatter(&p.value, v, dims(p.max_keys, p.kv_heads, p.value_dim)),
+        &scatter(&p.value, v, dims(keys, p.kv_heads, p.value_dim)),
     );
     let zeros = vec![0.0; o_dims.iter().product()];
     let output = gpu_buffer("o", &scatter(&p.output, &zeros, o_dims));
-    let rows = q_dims[0] * q_dims[1] * q_dims[2];
-    let lse = gpu.gpu.storage("lse", rows as u64 * 4).unwrap();
-    let words = lengths(sequences);
+    let rows = u64::from(p.batch * p.max_queries * p.query_heads);
+    let lse = gpu.gpu.storage("lse", rows * 4).unwrap();
+    let words = match p.ragged {
+        Some(_) => ragged_lengths(sequences),
+        None => lengths(sequences),
+    };
     let lengths = gpu
         .gpu
         .storage_with("lengths", words.as_flattened())
         .unwrap();
     let tree = tree.map(|words| gpu.gpu.storage_with("tree", words).unwrap());
+    let bias = bias.map(|values| gpu.gpu.storage_with("bias", values).unwrap());
     let prepared = pollster::block_on(gpu.gpu.plan_attention(p).unwrap().prepare()).unwrap();
     let workspace = prepared.workspace().unwrap();
     let io = AttentionIo {
@@ -129,6 +158,7 @@ pub fn run(
         lse: p.lse.then(|| BufferView::whole(&lse)),
         lengths: BufferView::whole(&lengths),
         tree: tree.as_ref().map(BufferView::whole),
+        bias: bias.as_ref().map(BufferView::whole),
     };
     let attention = prepared.bind(&workspace, &io).unwrap();
     gpu.run(|pass| attention.encode(pass, p.max_queries, p.max_keys));
@@ -169,6 +199,19 @@ fn check_masked(
     let q = round(p.query.element, random.normals(rows * shape.head_dim));
     let mut k = round(p.key.element, random.normals(kv_rows * shape.head_dim));
     let mut v = round(p.value.element, random.normals(kv_rows * shape.value_dim));
+    // Strides of a bias may be 0: its values are drawn for the buffer and read through them.
+    let bias_buffer: Option<Vec<f32>> = p.bias.map(|layout| {
+        let last = (p.batch - 1) * layout.batch_stride
+            + (p.query_heads - 1) * layout.head_stride
+            + (p.max_queries - 1) * layout.query_stride
+            + p.max_keys;
+        let mut values = random.normals(last as usize);
+        values
+            .iter_mut()
+            .step_by(7)
+            .for_each(|v| *v = f32::NEG_INFINITY);
+        values
+    });
     let (output, lse) = {
         // What lies past a sequence's keys is NaN on the GPU and must not leak.
         let (mut k_nan, mut v_nan) = (k.clone(), v.clone());
@@ -178,7 +221,8 @@ fn check_masked(
             k_nan[from * shape.head_dim..to * shape.head_dim].fill(f32::NAN);
             v_nan[from * shape.value_dim..to * shape.value_dim].fill(f32::NAN);
         }
-        run(gpu, p, sequences, [&q, &k_nan, &v_nan], tree)
+        let bias = bias_buffer.as_deref();
+        run_biased(gpu, p, sequences, [&q, &k_nan, &v_nan], tree, bias)
     };
     // The twin takes one sequence at a time, with its own lengths.
     for (b, (queries, keys)) in sequences
@@ -197,14 +241,42 @@ fn check_masked(
         let q_rows = queries * shape.query_heads;
         let kv_rows = keys * shape.kv_heads;
         let seen = visible.map(|f| move |_: usize, query: usize, key: usize| f(b, query, key));
+        let prefixed = |_: usize, query: usize, key: usize| {
+            let Mask::Prefix { keys: prefix } = p.mask else {
+                return false;
+            };
+            key < prefix as usize || key + queries <= query + keys
+        };
         let mask = match (&seen, p.mask) {
             (Some(f), _) => twin::Mask::Visible(f),
             (None, Mask::None) => twin::Mask::None,
+            (None, Mask::Prefix { .. }) => twin::Mask::Visible(&prefixed),
             _ => twin::Mask::Causal,
         };
+        let wide = |values: &Option<Vec<f32>>| -> Option<Vec<f64>> {
+            Some(values.as_ref()?.iter().map(|v| f64::from(*v)).collect())
+        };
+        let (slopes, sinks) = (wide(&p.alibi_slopes), wide(&p.sinks));
+        let bias: Option<Vec<f64>> = bias_buffer.as_ref().zip(p.bias).map(|(values, layout)| {
+            let mut dense = Vec::new(); // [query_head, query, key]
+            for head in 0..shape.query_heads {
+                for query in 0..queries {
+                    let at = b * layout.batch_stride as usize
+                        + head * layout.head_stride as usize
+                        + query * layout.query_stride as usize;
+                    dense.extend(values[at..at + keys].iter().map(|v| f64::from(*v)));
+                }
+            }
+            dense
+        });
         let options = AttentionOptions {
             scale: Some(f64::from(p.scale)),
             mask,
+            softcap: p.softcap.map(f64::from),
+            window: p.window.map(|window| window as usize),
+            alibi_slopes: slopes.as_deref(),
+            sinks: sinks.as_deref(),
+            bias: bias.as_deref(),
             ..Default::default()
         };
         let (dk, dv) = (shape.head_dim, shape.value_dim);
@@ -214,8 +286,10 @@ fn check_masked(
         let expected = twin::attention(&one, q, k, v, &options).unwrap();
         let what = format!("{}: {p:?} {sequences:?} sequence {b}", gpu.name);
         let tolerance = match p.output.element {
-            Element::F16 => {
-                let naive = twin::naive_attention(&one, q, k, v, &options, Storage::F16).unwrap();
+            Element::F16 | Element::Bf16 => {
+                let naive =
+                    twin::naive_attention(&one, q, k, v, &options, storage(p.output.element))
+                        .unwrap();
                 Tolerance::twice_naive(&naive.output, &expected.output)
             }
             _ => Tolerance::F32,
@@ -270,14 +344,16 @@ fn key_counts_around_tiles_and_spans() {
 #[test]
 fn storage_types_in_any_mix() {
     on_every_adapter(|gpu| {
-        for bits in 0..16 {
-            let element = |bit: u32| Element::ALL[(bits >> bit & 1) as usize];
+        for mix in 0..9 {
+            // Every pair of types meets in query and key, and in key and output.
+            let [query, key, value, output] =
+                [mix, mix / 3, 2 * mix, mix / 3 + mix].map(|i| Element::ALL[i % 3]);
             let mut mixed = case(6, 2, 40, 3, 50);
             let p = &mut mixed.problem;
-            p.query.element = element(0);
-            p.key.element = element(1);
-            p.value.element = element(2);
-            p.output.element = element(3);
+            p.query.element = query;
+            p.key.element = key;
+            p.value.element = value;
+            p.output.element = output;
             check(gpu, &mixed, 6);
         }
     });
@@ -397,5 +473,353 @@ fn large_flat_and_lonely_scores_stay_exact() {
         let tiny = vec![1e-40; 300 * 32];
         let (o, _) = run(gpu, &p, &[(1, 300)], [&q, &tiny, &v], None);
         compare(&gpu.name, &o, &[149.5; 32], Tolerance::F32).unwrap();
+    });
+}
+
+/// Both kernels: few rows, and enough for the prefill kernel.
+fn check_few_and_many(gpu: &TestGpu, change: impl Fn(&mut AttentionProblem), seed: u64) {
+    for (heads, kv_heads, dim, queries, keys) in [(6, 2, 32, 3, 270), (3, 1, 40, 40, 75)] {
+        let mut changed = case(heads, kv_heads, dim, queries, keys);
+        changed.problem.lse = true;
+        change(&mut changed.problem);
+        check(gpu, &changed, seed);
+    }
+}
+
+#[test]
+fn sliding_windows_of_any_width() {
+    on_every_adapter(|gpu| {
+        for window in [1, 5, 33, 1000] {
+            check_few_and_many(gpu, |p| p.window = Some(window), 50);
+        }
+        check_few_and_many(
+            gpu,
+            |p| {
+                p.window = Some(9);
+                p.mask = Mask::None;
+            },
+            51,
+        );
+    });
+}
+
+#[test]
+fn a_prefix_is_visible_to_every_query() {
+    on_every_adapter(|gpu| {
+        for keys in [0, 1, 60, 5000] {
+            check_few_and_many(gpu, |p| p.mask = Mask::Prefix { keys }, 52);
+        }
+    });
+}
+
+#[test]
+fn softcap_alibi_and_sinks_alone_and_together() {
+    on_every_adapter(|gpu| {
+        let slopes = |p: &AttentionProblem| -> Vec<f32> {
+            (0..p.query_heads)
+                .map(|head| 0.5f32.powi(head as i32))
+                .collect()
+        };
+        let sinks = |p: &AttentionProblem| -> Vec<f32> {
+            (0..p.query_heads).map(|head| head as f32 - 1.5).collect()
+        };
+        check_few_and_many(gpu, |p| p.softcap = Some(0.7), 53);
+        check_few_and_many(gpu, |p| p.alibi_slopes = Some(slopes(p)), 54);
+        check_few_and_many(gpu, |p| p.sinks = Some(sinks(p)), 55);
+        check_few_and_many(
+            gpu,
+            |p| {
+                p.softcap = Some(2.0);
+                p.alibi_slopes = Some(slopes(p));
+                p.sinks = Some(sinks(p));
+                p.window = Some(20);
+            },
+            56,
+        );
+    });
+}
+
+#[test]
+fn a_fully_masked_row_with_a_sink_has_output_zero_and_the_sink_as_lse() {
+    on_every_adapter(|gpu| {
+        for queries in [10, 70] {
+            let mut masked = case(4, 2, 32, queries, 3);
+            masked.problem.lse = true;
+            masked.problem.sinks = Some(vec![0.25; 4]);
+            check(gpu, &masked, 57);
+        }
+    });
+}
+
+#[test]
+fn a_bias_may_broadcast_over_batch_heads_and_queries() {
+    use sunfleck::attention::BiasLayout;
+    on_every_adapter(|gpu| {
+        for (batch_stride, head_stride, query_stride) in [
+            (0, 0, 0),
+            (0, 300, 0),
+            (0, 0, 300),
+            (3 * 6 * 300, 3 * 300, 300),
+        ] {
+            let mut biased = case(6, 2, 32, 3, 290);
+            biased.problem.batch = 2;
+            biased.problem.lse = true;
+            biased.sequences = vec![(3, 290), (2, 50)];
+            biased.problem.bias = Some(BiasLayout {
+                batch_stride,
+                head_stride,
+                query_stride,
+            });
+            check(gpu, &biased, 58);
+        }
+        let dense = |p: &mut AttentionProblem| {
+            p.mask = Mask::None;
+            p.bias = Some(BiasLayout {
+                batch_stride: 0,
+                head_stride: p.max_queries * p.max_keys,
+                query_stride: p.max_keys,
+            });
+        };
+        check_few_and_many(gpu, dense, 59);
+    });
+}
+
+#[test]
+fn a_tree_measures_distance_by_depth() {
+    use sunfleck::tree::{DraftTree, DrawKind, NONE};
+    on_every_adapter(|gpu| {
+        // Two branches of three: slots 1 2 3 and 4 5 6, depths 1 2 3 and 1 2 3.
+        let parents = vec![NONE, 0, 1, 2, 0, 4, 5];
+        let depths = [0i64, 1, 2, 3, 1, 2, 3];
+        let tree = DraftTree::from_parents((0..7).collect(), parents, DrawKind::TopK).unwrap();
+        let blob = tree.blob(8).unwrap();
+        let (past, nodes, window) = (20usize, 7usize, 5i64);
+        let mut windowed = case(2, 1, 32, nodes as u32, (past + nodes) as u32);
+        windowed.problem.mask = Mask::Tree { max_nodes: 8 };
+        windowed.problem.window = Some(window as u32);
+        // As a closure the twin can't know depths, so the window is part of it.
+        let visible = |_: usize, query: usize, key: usize| {
+            let own = past as i64 + depths[query];
+            match key.checked_sub(past) {
+                None => own - (key as i64) < window,
+                Some(node) => tree.sees(query, node) && own - past as i64 - depths[node] < window,
+            }
+        };
+        let inputs = {
+            let mut random = Random(60);
+            [7 * 2 * 32, 27 * 32, 27 * 32].map(|n| random.normals(n))
+        };
+        let [q, k, v] = inputs.each_ref().map(|values| values.as_slice());
+        let (got, _) = run(
+            gpu,
+            &windowed.problem,
+            &windowed.sequences,
+            [q, k, v],
+            Some(&blob),
+        );
+        let shape = AttentionShape {
+            batch: 1,
+            query_heads: 2,
+            kv_heads: 1,
+            queries: nodes,
+            keys: past + nodes,
+            head_dim: 32,
+            value_dim: 32,
+        };
+        let options = AttentionOptions {
+            mask: twin::Mask::Visible(&visible),
+            ..Default::default()
+        };
+        let expected = twin::attention(&shape, q, k, v, &options).unwrap();
+        compare(&gpu.name, &got, &expected.output, Tolerance::F32).unwrap();
+    });
+}
+
+#[test]
+fn a_ragged_batch_has_the_bits_of_its_sequences_alone() {
+    use sunfleck::attention::RaggedTotals;
+    on_every_adapter(|gpu| {
+        let (heads, kv_heads, dim) = (4usize, 2usize, 32usize);
+        let sequences = [(3u32, 40u32), (1, 7), (5, 300)];
+        let totals = RaggedTotals {
+            queries: 9,
+            keys: 347,
+        };
+        let mut random = Random(61);
+        let q = random.normals(9 * heads * dim);
+        let k = random.normals(347 * kv_heads * dim);
+        let v = random.normals(347 * kv_heads * dim);
+        let mut ragged = AttentionProblem::new(heads as u32, kv_heads as u32, dim as u32, 5, 300);
+        ragged.batch = 3;
+        ragged.ragged = Some(totals);
+        let (together, _) = run(gpu, &ragged, &sequences, [&q, &k, &v], None);
+        let (mut q_at, mut k_at) = (0, 0);
+        for (queries, keys) in sequences {
+            let one =
+                AttentionProblem::new(heads as u32, kv_heads as u32, dim as u32, queries, keys);
+            let (q_len, k_len) = (
+                queries as usize * heads * dim,
+                keys as usize * kv_heads * dim,
+            );
+            let inputs = [
+                &q[q_at..][..q_len],
+                &k[k_at..][..k_len],
+                &v[k_at..][..k_len],
+            ];
+            let (alone, _) = run(gpu, &one, &[(queries, keys)], inputs, None);
+            assert_eq!(together[q_at..][..q_len], alone, "{}", gpu.name);
+            q_at += q_len;
+            k_at += k_len;
+        }
+    });
+}
+
+#[test]
+fn every_wrong_problem_is_a_typed_error() {
+    use sunfleck::attention::{AttentionError as E, RaggedTotals};
+    on_every_adapter(|gpu| {
+        let refused = |change: &dyn Fn(&mut AttentionProblem)| {
+            let mut p = AttentionProblem::new(4, 2, 64, 8, 100);
+            change(&mut p);
+            gpu.gpu.plan_attention(&p).err()
+        };
+        assert!(refused(&|_| ()).is_none());
+        assert!(matches!(
+            refused(&|p| p.batch = 0),
+            Some(E::Zero { name: "batch" })
+        ));
+        assert!(matches!(
+            refused(&|p| p.kv_heads = 3),
+            Some(E::HeadGroups { .. })
+        ));
+        assert!(matches!(
+            refused(&|p| p.head_dim = 66),
+            Some(E::HeadDim { dim: 66, .. })
+        ));
+        assert!(matches!(
+            refused(&|p| p.value_dim = 260),
+            Some(E::HeadDim { dim: 260, .. })
+        ));
+        assert!(matches!(
+            refused(&|p| p.key.token_stride = 30),
+            Some(E::Stride { .. })
+        ));
+        assert!(matches!(
+            refused(&|p| {
+                p.batch = u32::MAX;
+                p.key.batch_stride = u32::MAX - 3;
+            }),
+            Some(E::TooLarge { .. })
+        ));
+        assert!(matches!(
+            refused(&|p| p.scale = f32::NAN),
+            Some(E::Scale { .. })
+        ));
+        assert!(matches!(
+            refused(&|p| p.softcap = Some(0.0)),
+            Some(E::Softcap { .. })
+        ));
+        assert!(matches!(
+            refused(&|p| p.window = Some(0)),
+            Some(E::Zero { name: "window" })
+        ));
+        assert!(matches!(
+            refused(&|p| p.sinks = Some(vec![0.0; 3])),
+            Some(E::HeadList {
+                needed: 4,
+                given: 3,
+                ..
+            })
+        ));
+        assert!(matches!(
+            refused(&|p| p.mask = Mask::Tree { max_nodes: 7 }),
+            Some(E::TreeStride { .. })
+        ));
+        let totals = RaggedTotals {
+            queries: 7,
+            keys: 100,
+        };
+        assert!(matches!(
+            refused(&|p| p.ragged = Some(totals)),
+            Some(E::RaggedTotals { .. })
+        ));
+    });
+}
+
+#[test]
+fn every_wrong_argument_is_a_typed_error() {
+    use sunfleck::{attention::AttentionError as E, gpu::GpuError as G};
+    on_every_adapter(|gpu| {
+        let p = AttentionProblem::new(2, 1, 64, 4, 64);
+        let prepared = pollster::block_on(gpu.gpu.plan_attention(&p).unwrap().prepare()).unwrap();
+        let workspace = prepared.workspace().unwrap();
+        let buffer = gpu.gpu.storage("all", 1 << 20).unwrap();
+        let other = gpu.gpu.storage("output", 1 << 20).unwrap();
+        let view = |offset: u64| BufferView::range(&buffer, offset, 1 << 16);
+        // Q, K and V may share a buffer; the output may not share it with what is read.
+        let good = AttentionIo {
+            query: view(0),
+            key: view(1 << 16),
+            value: view(2 << 16),
+            output: BufferView::whole(&other),
+            lse: None,
+            lengths: view(3 << 16),
+            tree: None,
+            bias: None,
+        };
+        assert!(prepared.bind(&workspace, &good).is_ok());
+        let refused = |io: AttentionIo<'_>| prepared.bind(&workspace, &io).err();
+        let small = BufferView::range(&other, 0, 16);
+        assert!(matches!(
+            refused(AttentionIo {
+                output: small,
+                ..good
+            }),
+            Some(E::ViewTooSmall { name: "output", .. })
+        ));
+        assert!(matches!(
+            refused(AttentionIo {
+                query: BufferView::range(&buffer, 4, 1 << 16),
+                ..good
+            }),
+            Some(E::Gpu(G::View { .. }))
+        ));
+        assert!(matches!(
+            refused(AttentionIo {
+                key: BufferView::range(&buffer, 1 << 20, 1 << 16),
+                ..good
+            }),
+            Some(E::Gpu(G::View { .. }))
+        ));
+        assert!(matches!(
+            refused(AttentionIo {
+                output: good.value,
+                ..good
+            }),
+            Some(E::Gpu(G::Alias { .. }))
+        ));
+        assert!(matches!(
+            refused(AttentionIo {
+                output: view(4 << 16),
+                ..good
+            }),
+            Some(E::Gpu(G::SharedBuffer { .. }))
+        ));
+        for wrong in [
+            refused(AttentionIo {
+                lse: Some(good.output),
+                ..good
+            }),
+            refused(AttentionIo {
+                tree: Some(good.query),
+                ..good
+            }),
+            refused(AttentionIo {
+                bias: Some(good.query),
+                ..good
+            }),
+        ] {
+            assert!(matches!(wrong, Some(E::Argument { .. })));
+        }
     });
 }

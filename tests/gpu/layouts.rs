@@ -69,7 +69,8 @@ fn check(kernel: &Kernel) {
                     _ => Binding::Read,
                 };
                 bound[binding.binding as usize] = Some(kind);
-                if kind == Binding::Uniform {
+                if binding.binding == 0 {
+                    assert_eq!(kind, Binding::Uniform, "{name}");
                     check_params(kernel, &module, variable.ty);
                 }
             }

@@ -1,0 +1,9 @@
+// Value elements stored as bf16, the upper half of an f32, two to a word.
+
+alias StoredValue = vec2<u32>; // four elements
+
+fn value_quad(stored: StoredValue) -> vec4<f32> {
+    let low = stored << vec2(16u);
+    let high = stored & vec2(0xffff0000u);
+    return bitcast<vec4<f32>>(vec4(low.x, high.x, low.y, high.y));
+}
