@@ -2,7 +2,7 @@
 
 use minijinja::{Environment, context, syntax::SyntaxConfig};
 
-use super::{Gguf, Tokenizer, TokenizerError};
+use super::{Gguf, Tokenizer, TokenizerError, date};
 
 /// Why a template can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -34,8 +34,8 @@ const CHATML: &str = "{% for message in messages %}<|im_start|>{{ message.role }
     {% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
 
 /// Stands for the user's text while the template is rendered: a private-use character, which no
-/// template has and no trimming removes.
-const PLACEHOLDER: &str = "\u{f8fa}";
+/// template has.
+const PLACEHOLDER: char = '\u{f8fa}';
 
 /// A model's chat template.
 #[derive(Clone, Debug)]
@@ -90,6 +90,12 @@ impl ChatTemplate {
                 message,
             ))
         });
+        environment.add_function("strftime_now", |format: String| {
+            date::format_now(&format).map_err(|unknown| {
+                let message = format!("strftime_now does not know %{unknown}");
+                minijinja::Error::new(minijinja::ErrorKind::InvalidOperation, message)
+            })
+        });
         let template = environment.template_from_str(&self.source).map_err(fail)?;
         let messages: Vec<_> = messages
             .iter()
@@ -110,23 +116,34 @@ impl ChatTemplate {
     /// # Errors
     /// [`ChatError::Template`], [`ChatError::TextMissing`].
     pub fn user_turn(&self, tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>, ChatError> {
-        let prompt = self.render(&[("user", PLACEHOLDER)])?;
-        let mut parts = prompt.split(PLACEHOLDER);
-        let mut ids = tokenizer.encode(parts.next().unwrap_or_default(), true)?;
-        let mut shown = false;
-        for part in parts {
-            shown = true;
-            ids.extend(tokenizer.encode(text, false)?);
-            ids.extend(tokenizer.encode(part, true)?);
-        }
-        if !shown {
+        // Spaces around the placeholder tell whether the template trims the text.
+        let prompt = self.render(&[("user", &format!(" {PLACEHOLDER} "))])?;
+        if !prompt.contains(PLACEHOLDER) {
             return Err(ChatError::TextMissing);
         }
-        if let Some(begin) = tokenizer.begin_token()
-            && ids.first() != Some(&begin)
-        {
-            ids.insert(0, begin);
+        let fixed: Vec<&str> = prompt.split(PLACEHOLDER).collect();
+        let last = fixed.len() - 1;
+        let mut parts = Vec::new();
+        let mut text_before = None; // what the template shows of the text, where it shows it
+        for (i, mut part) in fixed.into_iter().enumerate() {
+            if let Some(mut shown) = text_before.take() {
+                match part.strip_prefix(' ') {
+                    Some(rest) => part = rest,
+                    None => shown = str::trim_end(shown),
+                }
+                parts.push((shown, false));
+            }
+            if i < last {
+                text_before = Some(match part.strip_suffix(' ') {
+                    Some(rest) => {
+                        part = rest;
+                        text
+                    }
+                    None => text.trim_start(),
+                });
+            }
+            parts.push((part, true));
         }
-        Ok(ids)
+        Ok(tokenizer.with_begin(tokenizer.encode_parts(parts)?))
     }
 }
