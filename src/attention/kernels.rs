@@ -1,6 +1,5 @@
 //! The kernels of attention: which files and constants make which variant.
 
-
 use super::{AttentionProblem, Element, Mask};
 use crate::gpu::{AdapterClass, Binding, Capabilities, Kernel, Source, shader, shared_struct};
 

@@ -17,7 +17,15 @@ pub const NO_KEY: f32 = -1e30;
 /// Variants for a spread of problems: see [`crate::variants`].
 pub(crate) fn variants(capabilities: &crate::gpu::Capabilities) -> Vec<crate::gpu::Kernel> {
     let mut kernels = Vec::new();
-    for (head_dim, value_dim) in [(4, 4), (40, 40), (64, 64), (80, 20), (128, 128), (192, 128), (256, 256)] {
+    for (head_dim, value_dim) in [
+        (4, 4),
+        (40, 40),
+        (64, 64),
+        (80, 20),
+        (128, 128),
+        (192, 128),
+        (256, 256),
+    ] {
         for element in Element::ALL {
             for (mask, lse) in [
                 (Mask::None, false),

@@ -54,9 +54,13 @@ impl Gpu {
             .collect();
         let merge = kernels::merge(problem);
         let most_rows = problem.max_queries.saturating_mul(group);
-        let prefill = (!problem.invariant && most_rows > PREFILL_ABOVE)
-            .then(|| kernels::prefill(problem));
-        let all = decode.iter().map(|(_, k)| k).chain([&merge]).chain(&prefill);
+        let prefill =
+            (!problem.invariant && most_rows > PREFILL_ABOVE).then(|| kernels::prefill(problem));
+        let all = decode
+            .iter()
+            .map(|(_, k)| k)
+            .chain([&merge])
+            .chain(&prefill);
         for kernel in all {
             kernel.check(self.capabilities())?;
         }

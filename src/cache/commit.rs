@@ -28,7 +28,13 @@ shared_struct! {
 const LANES: u32 = 64;
 
 pub(crate) fn kernel() -> Kernel {
-    Kernel::new("cache/commit", [LANES, 1, 1], CommitParams::LAYOUT, BINDINGS).source(shader!("cache/commit.wgsl"))
+    Kernel::new(
+        "cache/commit",
+        [LANES, 1, 1],
+        CommitParams::LAYOUT,
+        BINDINGS,
+    )
+    .source(shader!("cache/commit.wgsl"))
 }
 
 /// Moves the keys and values of accepted nodes to where committed ones belong, in all layers.

@@ -10,7 +10,9 @@ pub enum GenerateError {
     #[error("the prompt has no token; give at least one")]
     EmptyPrompt,
     /// A token id the model does not have.
-    #[error("token {token} at position {position} of the prompt is not below the vocabulary of {vocabulary}")]
+    #[error(
+        "token {token} at position {position} of the prompt is not below the vocabulary of {vocabulary}"
+    )]
     UnknownToken {
         /// The id.
         token: u32,
@@ -50,7 +52,9 @@ pub enum GenerateError {
     #[error(transparent)]
     Tree(#[from] TreeError),
     /// The drafter's result is of a kind this session has no place for.
-    #[error("drafter `{drafter}` left its draft where this session can't take it; use another drafter")]
+    #[error(
+        "drafter `{drafter}` left its draft where this session can't take it; use another drafter"
+    )]
     DraftPlace {
         /// The drafter's name.
         drafter: String,

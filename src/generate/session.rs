@@ -213,7 +213,10 @@ impl Session {
         self.decoder.step().set_rows(&self.gpu, rows);
         // The GPU moves `past` on by itself; the host's copy matters after a reset or an error.
         self.decoder.step().set_past(&self.gpu, self.past);
-        let mut encoder = self.gpu.device().create_command_encoder(&Default::default());
+        let mut encoder = self
+            .gpu
+            .device()
+            .create_command_encoder(&Default::default());
         {
             let mut pass = encoder.begin_compute_pass(&Default::default());
             self.decoder.encode(&mut pass, rows, self.past + rows, kind);

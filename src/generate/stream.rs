@@ -172,7 +172,10 @@ impl<'a> TokenStream<'a> {
                 self.finish = Some(Finish::MaxTokens);
                 return Ok(());
             }
-            let first = self.session.read_prompt(&prompt, &mut self.progress).await?;
+            let first = self
+                .session
+                .read_prompt(&prompt, &mut self.progress)
+                .await?;
             self.statistics.prefill = start.elapsed();
             self.accept(&[first], 0);
             return Ok(());

@@ -79,11 +79,15 @@ impl ChatTemplate {
         };
         let mut environment = Environment::new();
         // As the templates' authors have it: a block takes the line it stands on.
-        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+        let syntax = SyntaxConfig::builder()
+            .trim_blocks(true)
+            .lstrip_blocks(true)
+            .build();
         environment.set_syntax(syntax.map_err(fail)?);
         // A template comes with a file from anywhere: it may not run for ever.
         environment.set_fuel(Some(1_000_000));
-        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment
+            .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
         environment.add_function("raise_exception", |message: String| {
             Err::<String, _>(minijinja::Error::new(
                 minijinja::ErrorKind::InvalidOperation,

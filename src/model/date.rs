@@ -3,11 +3,27 @@
 use web_time::{SystemTime, UNIX_EPOCH};
 
 const DAYS: [&str; 7] = [
-    "Thursday", "Friday", "Saturday", "Sunday", "Monday", "Tuesday", "Wednesday",
+    "Thursday",
+    "Friday",
+    "Saturday",
+    "Sunday",
+    "Monday",
+    "Tuesday",
+    "Wednesday",
 ];
 const MONTHS: [&str; 12] = [
-    "January", "February", "March", "April", "May", "June", "July", "August", "September",
-    "October", "November", "December",
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
 ];
 
 /// The current date and time (UTC) in a `strftime` format, or the directive that isn't known.
@@ -43,7 +59,12 @@ fn format_seconds(seconds: u64, format: &str) -> Result<String, char> {
             'M' => format!("{:02}", second / 60 % 60),
             'S' => format!("{:02}", second % 60),
             'F' => format!("{year}-{month:02}-{day:02}"),
-            'T' => format!("{:02}:{:02}:{:02}", second / 3600, second / 60 % 60, second % 60),
+            'T' => format!(
+                "{:02}:{:02}:{:02}",
+                second / 3600,
+                second / 60 % 60,
+                second % 60
+            ),
             '%' => "%".to_owned(),
             unknown => return Err(unknown),
         };
@@ -53,7 +74,9 @@ fn format_seconds(seconds: u64, format: &str) -> Result<String, char> {
 
 /// Year, month (1 to 12) and day (1 to 31) of a day counted from 1970-01-01.
 fn civil(days: u64) -> (u64, u64, u64) {
-    let leap = |year: u64| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
+    let leap = |year: u64| {
+        year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
+    };
     // Whole cycles of 400 years first, so that any clock ends soon.
     let (mut year, mut rest) = (1970 + days / 146_097 * 400, days % 146_097);
     while rest >= 365 + u64::from(leap(year)) {

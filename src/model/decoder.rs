@@ -107,13 +107,13 @@ pub struct Decoder {
 
 /// Activation buffers, shared by all layers.
 struct Activations {
-    residual: Buffer,      // [row, width]
-    normed: Buffer,        // [row, width]
-    qkv: Buffer,           // [row, q heads + 2 kv heads, head_dim]
-    query: Buffer,         // [row, q head, head_dim]
-    attended: Buffer,      // [row, q head, head_dim]
-    gate: Option<Buffer>,  // [row, feed forward], where gate and up are apart
-    feed_forward: Buffer,  // [row, feed forward]
+    residual: Buffer,     // [row, width]
+    normed: Buffer,       // [row, width]
+    qkv: Buffer,          // [row, q heads + 2 kv heads, head_dim]
+    query: Buffer,        // [row, q head, head_dim]
+    attended: Buffer,     // [row, q head, head_dim]
+    gate: Option<Buffer>, // [row, feed forward], where gate and up are apart
+    feed_forward: Buffer, // [row, feed forward]
 }
 
 /// f32s of a row that holds `width` values and is read in blocks of 32.
@@ -206,8 +206,7 @@ impl Decoder {
         let base = f64::from(h.rope_freq_base);
         let table = rope.table(options.context, base, f64::from(h.rope_scale));
         let table = gpu.storage_with("rope table", table.as_flattened())?;
-        let (prompt_plan, workspace) =
-            plan(gpu, &h, &cache, rows, Mask::Causal, false).await?;
+        let (prompt_plan, workspace) = plan(gpu, &h, &cache, rows, Mask::Causal, false).await?;
         let (chain_plan, _) = plan(gpu, &h, &cache, rows, Mask::Causal, true).await?;
         let mask = Mask::Tree { max_nodes: rows };
         let (tree_plan, _) = plan(gpu, &h, &cache, rows, mask, true).await?;
@@ -224,14 +223,23 @@ impl Decoder {
                 activations: &activations,
             };
             let layer = builder
-                .build(i, &mut loader, &mut bytes, &rope, &cache, depth, &table, |io| {
-                    let tree = Some(BufferView::whole(&blob));
-                    Ok([
-                        prompt_plan.bind(&workspace, &io)?,
-                        chain_plan.bind(&workspace, &io)?,
-                        tree_plan.bind(&workspace, &AttentionIo { tree, ..io })?,
-                    ])
-                })
+                .build(
+                    i,
+                    &mut loader,
+                    &mut bytes,
+                    &rope,
+                    &cache,
+                    depth,
+                    &table,
+                    |io| {
+                        let tree = Some(BufferView::whole(&blob));
+                        Ok([
+                            prompt_plan.bind(&workspace, &io)?,
+                            chain_plan.bind(&workspace, &io)?,
+                            tree_plan.bind(&workspace, &AttentionIo { tree, ..io })?,
+                        ])
+                    },
+                )
                 .await?;
             layers.push(layer);
         }
@@ -452,8 +460,7 @@ async fn plan(
 ) -> Result<(PreparedAttention, AttentionWorkspace), LoadError> {
     let capacity = cache.shape().capacity;
     let dim = h.key_length;
-    let mut problem =
-        AttentionProblem::new(h.head_count, h.head_count_kv, dim, rows, capacity);
+    let mut problem = AttentionProblem::new(h.head_count, h.head_count_kv, dim, rows, capacity);
     problem.key = cache.layout();
     problem.value = cache.layout();
     problem.output = TensorLayout {
@@ -493,7 +500,8 @@ impl LayerBuilder<'_> {
         let (width, ff) = (h.embedding_length, h.feed_forward_length);
         let query_width = h.head_count * h.key_length;
         let view = BufferView::whole;
-        let mut count = |matrices: &[Matrix]| *bytes += matrices.iter().map(Matrix::bytes).sum::<u64>();
+        let mut count =
+            |matrices: &[Matrix]| *bytes += matrices.iter().map(Matrix::bytes).sum::<u64>();
 
         let attention_weight = loader.vector(&name("attn_norm"))?;
         let qkv = loader.stacked(&[name("attn_q"), name("attn_k"), name("attn_v")])?;
@@ -536,7 +544,10 @@ impl LayerBuilder<'_> {
             y_stride: stride(width),
             y_offset: 0,
         };
-        let qkv_io = from_normed(view(&a.qkv), query_width + 2 * h.head_count_kv * h.key_length);
+        let qkv_io = from_normed(
+            view(&a.qkv),
+            query_width + 2 * h.head_count_kv * h.key_length,
+        );
         let ff_io = from_normed(view(&a.feed_forward), stride(ff));
         let rope_io = RopeIo {
             depth,

@@ -11,7 +11,9 @@ pub enum ModelError {
     #[error(transparent)]
     Gguf(#[from] GgufError),
     /// Another family of models.
-    #[error("the file's architecture is {found:?}; supported is \"llama\" (Llama, SmolLM and their kin)")]
+    #[error(
+        "the file's architecture is {found:?}; supported is \"llama\" (Llama, SmolLM and their kin)"
+    )]
     Architecture {
         /// `general.architecture`.
         found: String,
@@ -33,7 +35,9 @@ pub enum ModelError {
         feature: String,
     },
     /// A tensor is not where or how the metadata says.
-    #[error("tensor `{tensor}` has shape {given:?}; the metadata needs {needed:?} (in ggml's order)")]
+    #[error(
+        "tensor `{tensor}` has shape {given:?}; the metadata needs {needed:?} (in ggml's order)"
+    )]
     Shape {
         /// The tensor.
         tensor: String,
@@ -159,15 +163,25 @@ impl Hyperparameters {
     /// [`ModelError::Gguf`] for a missing tensor, [`ModelError::Shape`],
     /// [`ModelError::Unsupported`].
     pub fn check_tensors(&self, gguf: &Gguf) -> Result<(), ModelError> {
-        let [width, ff, vocabulary] =
-            [self.embedding_length, self.feed_forward_length, self.vocabulary].map(u64::from);
+        let [width, ff, vocabulary] = [
+            self.embedding_length,
+            self.feed_forward_length,
+            self.vocabulary,
+        ]
+        .map(u64::from);
         let query = u64::from(self.head_count) * u64::from(self.key_length);
         let kv = u64::from(self.head_count_kv) * u64::from(self.key_length);
         let check = |tensor: &str, needed: &[u64]| -> Result<(), ModelError> {
             let given = &gguf.tensor(tensor)?.shape;
             // Trailing ones say nothing.
-            let significant = given.iter().rposition(|n| *n != 1).map_or(0, |last| last + 1);
-            let wanted = needed.iter().rposition(|n| *n != 1).map_or(0, |last| last + 1);
+            let significant = given
+                .iter()
+                .rposition(|n| *n != 1)
+                .map_or(0, |last| last + 1);
+            let wanted = needed
+                .iter()
+                .rposition(|n| *n != 1)
+                .map_or(0, |last| last + 1);
             if given[..significant] == needed[..wanted] {
                 return Ok(());
             }
@@ -204,8 +218,15 @@ impl Hyperparameters {
                 ["token_embd" | "output_norm" | "output", "weight"] => true,
                 ["blk", _, part, "weight"] => matches!(
                     *part,
-                    "attn_norm" | "attn_q" | "attn_k" | "attn_v" | "attn_output" | "ffn_norm"
-                        | "ffn_gate" | "ffn_up" | "ffn_down"
+                    "attn_norm"
+                        | "attn_q"
+                        | "attn_k"
+                        | "attn_v"
+                        | "attn_output"
+                        | "ffn_norm"
+                        | "ffn_gate"
+                        | "ffn_up"
+                        | "ffn_down"
                 ),
                 _ => false,
             }
@@ -247,7 +268,10 @@ fn positive(gguf: &Gguf, key: &str, default: Option<f32>) -> Result<f32, ModelEr
 
 /// Factor of linear scaling; other kinds of scaling are refused.
 fn rope_scale(gguf: &Gguf) -> Result<f32, ModelError> {
-    let kind = match gguf.get("llama.rope.scaling.type").map(|v: &Value| v.as_str("llama.rope.scaling.type")) {
+    let kind = match gguf
+        .get("llama.rope.scaling.type")
+        .map(|v: &Value| v.as_str("llama.rope.scaling.type"))
+    {
         None => "linear",
         Some(kind) => kind?,
     };

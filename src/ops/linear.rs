@@ -8,7 +8,9 @@ use super::{
     Dispatch, Matrix, StepBuffer, WeightType, dispatch::spread, matrix::Part, matrix::TILE_ROWS,
 };
 use crate::gpu::{
-    AdapterClass, Binding, BufferView, Capabilities, Gpu, GpuError, Kernel, Pipeline, Source, shader, shared_struct};
+    AdapterClass, Binding, BufferView, Capabilities, Gpu, GpuError, Kernel, Pipeline, Source,
+    shader, shared_struct,
+};
 
 /// What happens to the sums of a linear layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -157,17 +159,22 @@ pub(crate) fn kernel(
         tile.slices,
         tile.spread,
     );
-    let kernel = Kernel::new(name, [tile.lanes, tile.slices, 1], LinearParams::LAYOUT, bindings(weight_type))
-        .constant("TOKENS", tokens)
-        .constant("LANES", tile.lanes)
-        .constant("SLICES", tile.slices)
-        .source(shader!("ops/linear.wgsl"))
-        .source(shader!("ops/linear_few.wgsl"))
-        .source(weights_source(weight_type))
-        .source(tile.activations)
-        .source(sum)
-        .source(epilogue.source())
-        .workgroup_bytes(shared);
+    let kernel = Kernel::new(
+        name,
+        [tile.lanes, tile.slices, 1],
+        LinearParams::LAYOUT,
+        bindings(weight_type),
+    )
+    .constant("TOKENS", tokens)
+    .constant("LANES", tile.lanes)
+    .constant("SLICES", tile.slices)
+    .source(shader!("ops/linear.wgsl"))
+    .source(shader!("ops/linear_few.wgsl"))
+    .source(weights_source(weight_type))
+    .source(tile.activations)
+    .source(sum)
+    .source(epilogue.source())
+    .workgroup_bytes(shared);
     match tile.spread {
         0 => kernel,
         _ => kernel.uses_subgroups(),
@@ -258,9 +265,10 @@ impl Linear {
         let many = match many_kernel(gpu.capabilities(), matrix.weight_type, epilogue) {
             Some(kernel) if kernel.check(gpu.capabilities()).is_ok() => {
                 let pipeline = gpu.pipeline(&kernel).await?;
-                let dispatches = matrix.parts.iter().map(|part| {
-                    Self::bind_part(gpu, &pipeline, matrix, part, epilogue, step, io)
-                });
+                let dispatches = matrix
+                    .parts
+                    .iter()
+                    .map(|part| Self::bind_part(gpu, &pipeline, matrix, part, epilogue, step, io));
                 Some(dispatches.collect::<Result<_, _>>()?)
             }
             _ => None,

@@ -29,9 +29,14 @@ shared_struct! {
 const LANES: u32 = 32;
 
 pub(crate) fn kernel() -> Kernel {
-    Kernel::new("ops/rms_norm", [LANES, 1, 1], RmsNormParams::LAYOUT, BINDINGS)
-        .source(shader!("ops/rms_norm.wgsl"))
-        .workgroup_bytes(u64::from(LANES) * 4)
+    Kernel::new(
+        "ops/rms_norm",
+        [LANES, 1, 1],
+        RmsNormParams::LAYOUT,
+        BINDINGS,
+    )
+    .source(shader!("ops/rms_norm.wgsl"))
+    .workgroup_bytes(u64::from(LANES) * 4)
 }
 
 /// Which rows of a step are normalised.

@@ -63,9 +63,14 @@ pub(crate) fn kernel(element: CacheElement) -> Kernel {
         CacheElement::F32 => shader!("ops/pair_f32.wgsl"),
         CacheElement::F16 => shader!("ops/pair_f16.wgsl"),
     };
-    Kernel::new(format!("ops/rope/{}", element.name()), [32, 1, 1], RopeParams::LAYOUT, BINDINGS)
-        .source(shader!("ops/rope.wgsl"))
-        .source(pair)
+    Kernel::new(
+        format!("ops/rope/{}", element.name()),
+        [32, 1, 1],
+        RopeParams::LAYOUT,
+        BINDINGS,
+    )
+    .source(shader!("ops/rope.wgsl"))
+    .source(pair)
 }
 
 /// Shape of the heads and the cache.

@@ -21,7 +21,8 @@ shared_struct! {
 }
 
 pub(crate) fn kernel() -> Kernel {
-    Kernel::new("ops/swiglu", [64, 1, 1], SwiGluParams::LAYOUT, BINDINGS).source(shader!("ops/swiglu.wgsl"))
+    Kernel::new("ops/swiglu", [64, 1, 1], SwiGluParams::LAYOUT, BINDINGS)
+        .source(shader!("ops/swiglu.wgsl"))
 }
 
 /// `up = SiLU(gate) * up`, bound to its buffers.

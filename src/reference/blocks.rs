@@ -239,7 +239,7 @@ mod tests {
     fn part_of_a_block_is_refused() {
         for format in BlockFormat::ALL {
             assert!(dequantise(format, &vec![0; format.block_bytes() + 1]).is_err());
-            assert_eq!(dequantise(format, &[]).unwrap(), []);
+            assert!(dequantise(format, &[]).unwrap().is_empty());
         }
         assert!(quantise(BlockFormat::Q4_0, &[0.0; 33]).is_err());
     }

@@ -37,14 +37,20 @@ shared_struct! {
 const LANES: u32 = 64;
 
 pub(crate) fn kernel(max_nodes: u32) -> Kernel {
-    Kernel::new(format!("verify/greedy/n{max_nodes}"), [LANES, 1, 1], GreedyParams::LAYOUT, GREEDY)
-        .constant("MAX_NODES", max_nodes)
-        .source(shader!("verify/greedy.wgsl"))
-        .workgroup_bytes(u64::from(max_nodes) * 4)
+    Kernel::new(
+        format!("verify/greedy/n{max_nodes}"),
+        [LANES, 1, 1],
+        GreedyParams::LAYOUT,
+        GREEDY,
+    )
+    .constant("MAX_NODES", max_nodes)
+    .source(shader!("verify/greedy.wgsl"))
+    .workgroup_bytes(u64::from(max_nodes) * 4)
 }
 
 pub(crate) fn finish_kernel() -> Kernel {
-    Kernel::new("verify/finish", [1, 1, 1], FinishParams::LAYOUT, FINISH).source(shader!("verify/finish.wgsl"))
+    Kernel::new("verify/finish", [1, 1, 1], FinishParams::LAYOUT, FINISH)
+        .source(shader!("verify/finish.wgsl"))
 }
 
 /// The walk down the tree and the end of a step, bound to their buffers.

@@ -8,5 +8,9 @@ pub use outcome::{Outcome, OutcomeError};
 
 /// Every variant of the verification kernels: see [`crate::variants`].
 pub(crate) fn variants() -> Vec<crate::gpu::Kernel> {
-    vec![greedy::kernel(64), greedy::kernel(1024), greedy::finish_kernel()]
+    vec![
+        greedy::kernel(64),
+        greedy::kernel(1024),
+        greedy::finish_kernel(),
+    ]
 }

@@ -79,7 +79,15 @@ pub fn on_every_adapter(test: impl Fn(&TestGpu)) {
 }
 
 impl TestGpu {
+    /// Whether a test of a whole model should run here: on SwiftShader, compiling the kernels of
+    /// the slower profiles takes minutes, and tests of single kernels cover them.
+    #[allow(dead_code)] // not every test binary has such tests
+    pub fn runs_models(&self) -> bool {
+        !self.name.contains("SwiftShader") || self.name.contains("all features")
+    }
+
     /// Records with `record` into one pass, submits, and waits.
+    #[allow(dead_code)] // not every test binary runs single kernels
     pub fn run(&self, record: impl FnOnce(&mut wgpu::ComputePass<'_>)) {
         let mut encoder = self
             .gpu

@@ -299,9 +299,12 @@ fn unmasked_attention_has_more_keys_or_fewer_than_queries() {
 fn prompts_of_many_rows_take_the_prefill_kernel() {
     on_every_adapter(|gpu| {
         // Tails in rows, keys, head and value; fewer keys than queries; several sequences.
-        for (heads, kv_heads, dim, queries, keys) in
-            [(9, 3, 64, 40, 40), (2, 1, 40, 70, 131), (4, 4, 128, 65, 97), (3, 1, 20, 33, 9)]
-        {
+        for (heads, kv_heads, dim, queries, keys) in [
+            (9, 3, 64, 40, 40),
+            (2, 1, 40, 70, 131),
+            (4, 4, 128, 65, 97),
+            (3, 1, 20, 33, 9),
+        ] {
             let mut many = case(heads, kv_heads, dim, queries, keys);
             many.problem.lse = true;
             let explained = gpu.gpu.plan_attention(&many.problem).unwrap().explain();

@@ -40,7 +40,12 @@ fn verify_equals_decode_bit_for_bit() {
             let mut tree_problem = problem(nodes, keys);
             tree_problem.mask = Mask::Tree { max_nodes: 32 };
             let (as_tree, _) = run(gpu, &tree_problem, &all, [&q, &k, &v], Some(&chain));
-            assert_eq!(bits(&verified), bits(&as_tree), "{} past {past}: tree", gpu.name);
+            assert_eq!(
+                bits(&verified),
+                bits(&as_tree),
+                "{} past {past}: tree",
+                gpu.name
+            );
             let width = heads * dim;
             for node in 0..nodes {
                 let keys = past + node + 1;
@@ -57,7 +62,12 @@ fn verify_equals_decode_bit_for_bit() {
                     None,
                 );
                 let row = &verified[node * width..][..width];
-                assert_eq!(bits(row), bits(&decoded), "{} past {past} node {node}", gpu.name);
+                assert_eq!(
+                    bits(row),
+                    bits(&decoded),
+                    "{} past {past} node {node}",
+                    gpu.name
+                );
             }
         }
     });
@@ -83,7 +93,12 @@ fn a_sequence_has_the_same_bits_alone_and_in_a_batch() {
                 &v[b * keys * dim..][..keys * dim],
             ];
             let (alone, _) = run(gpu, &one, &[*lengths], inputs, None);
-            assert_eq!(bits(&together[b * dim..][..dim]), bits(&alone), "{} {b}", gpu.name);
+            assert_eq!(
+                bits(&together[b * dim..][..dim]),
+                bits(&alone),
+                "{} {b}",
+                gpu.name
+            );
         }
     });
 }
@@ -118,8 +133,7 @@ fn a_linear_layer_gives_a_token_the_same_bits_in_any_company() {
                     y_stride: rows as u32,
                     y_offset: 0,
                 };
-                let layer =
-                    Linear::new(&gpu.gpu, &matrix, Epilogue::Assign, &step, &io);
+                let layer = Linear::new(&gpu.gpu, &matrix, Epilogue::Assign, &step, &io);
                 let layer = pollster::block_on(layer).unwrap();
                 gpu.run(|pass| layer.encode_few(pass, count as u32));
                 gpu.read(&y)

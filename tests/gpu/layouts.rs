@@ -38,8 +38,7 @@ fn check(kernel: &Kernel) {
         .unwrap_or_else(|error| panic!("{name}: {}", error.emit_to_string(&wgsl)));
     naga::valid::Validator::new(
         naga::valid::ValidationFlags::all(),
-        naga::valid::Capabilities::SUBGROUP
-            | naga::valid::Capabilities::SHADER_FLOAT16_IN_FLOAT32,
+        naga::valid::Capabilities::SUBGROUP | naga::valid::Capabilities::SHADER_FLOAT16_IN_FLOAT32,
     )
     .validate(&module)
     .unwrap_or_else(|error| panic!("{name}: {}", error.emit_to_string(&wgsl)));
@@ -48,7 +47,10 @@ fn check(kernel: &Kernel) {
 
     let entry = &module.entry_points[0];
     assert_eq!(entry.name, "main", "{name}");
-    assert_eq!(entry.workgroup_size, kernel.workgroup_size, "{name}: workgroup size");
+    assert_eq!(
+        entry.workgroup_size, kernel.workgroup_size,
+        "{name}: workgroup size"
+    );
 
     let mut bound = vec![None; kernel.bindings.len()];
     let mut workgroup_bytes = 0;
@@ -76,9 +78,19 @@ fn check(kernel: &Kernel) {
     }
     let declared: Vec<_> = kernel.bindings.iter().copied().map(Some).collect();
     assert_eq!(bound, declared, "{name}: bindings");
-    assert_eq!(workgroup_bytes, kernel.workgroup_bytes, "{name}: workgroup memory");
-    let storage = kernel.bindings.iter().filter(|b| **b != Binding::Uniform).count();
-    assert!(storage <= 7, "{name}: {storage} storage buffers, and Metal takes the eighth");
+    assert_eq!(
+        workgroup_bytes, kernel.workgroup_bytes,
+        "{name}: workgroup memory"
+    );
+    let storage = kernel
+        .bindings
+        .iter()
+        .filter(|b| **b != Binding::Uniform)
+        .count();
+    assert!(
+        storage <= 7,
+        "{name}: {storage} storage buffers, and Metal takes the eighth"
+    );
 }
 
 fn check_params(kernel: &Kernel, module: &naga::Module, ty: naga::Handle<naga::Type>) {
@@ -86,14 +98,23 @@ fn check_params(kernel: &Kernel, module: &naga::Module, ty: naga::Handle<naga::T
         panic!("{}: params are no struct", kernel.name);
     };
     let params = kernel.params;
-    assert_eq!(module.types[ty].name.as_deref(), Some(params.name), "{}", kernel.name);
+    assert_eq!(
+        module.types[ty].name.as_deref(),
+        Some(params.name),
+        "{}",
+        kernel.name
+    );
     let fields: Vec<_> = members
         .iter()
         .map(|member| (member.name.as_deref().unwrap_or(""), member.offset as usize))
         .collect();
     assert_eq!(fields, params.fields, "{}: {}", kernel.name, params.name);
     // A uniform buffer is rounded up to 16 bytes.
-    assert!(params.size.next_multiple_of(16) >= *span as usize, "{}", kernel.name);
+    assert!(
+        params.size.next_multiple_of(16) >= *span as usize,
+        "{}",
+        kernel.name
+    );
 }
 
 #[test]
@@ -124,7 +145,9 @@ fn a_name_stands_for_one_text() {
     for profile in profiles() {
         for kernel in variants::kernels(&profile) {
             let text = kernel.wgsl(Dialect::Naga);
-            let first = texts.entry(kernel.name.clone()).or_insert_with(|| text.clone());
+            let first = texts
+                .entry(kernel.name.clone())
+                .or_insert_with(|| text.clone());
             assert_eq!(*first, text, "{}", kernel.name);
         }
     }
@@ -135,7 +158,11 @@ fn subgroup_kernels_enable_them_for_tint_only() {
     let profile = &profiles()[0];
     for kernel in variants::kernels(profile) {
         let uses = kernel.wgsl(Dialect::Naga).contains("subgroup");
-        assert!(!kernel.wgsl(Dialect::Naga).contains("enable subgroups"), "{}", kernel.name);
+        assert!(
+            !kernel.wgsl(Dialect::Naga).contains("enable subgroups"),
+            "{}",
+            kernel.name
+        );
         let enabled = kernel.wgsl(Dialect::Tint).starts_with("enable subgroups;");
         assert!(enabled || !uses || !kernel.wgsl(Dialect::Naga).contains("subgroupBroadcast("));
     }

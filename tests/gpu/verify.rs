@@ -37,7 +37,10 @@ fn verifier(gpu: &TestGpu, candidate_rows: u32) -> Verifier {
     let words = sunfleck::tree::blob_words(MAX_NODES as usize) as u64;
     let tree = gpu.gpu.storage("tree", words * 4).unwrap();
     let rows = u64::from(candidate_rows * Argmax::blocks(VOCABULARY));
-    let candidates = gpu.gpu.storage("candidates", rows * Argmax::CANDIDATE_BYTES).unwrap();
+    let candidates = gpu
+        .gpu
+        .storage("candidates", rows * Argmax::CANDIDATE_BYTES)
+        .unwrap();
     let step = StepBuffer::new(&gpu.gpu, 1, 0).unwrap();
     let verifier = pollster::block_on(GreedyVerifier::new(
         &gpu.gpu,
@@ -107,10 +110,21 @@ fn greedy_verification_equals_its_twin_on_random_trees() {
             });
             let outcome = v.outcome(gpu).unwrap();
             let expected = twin::greedy(&tree, &argmax).unwrap();
-            assert_eq!(outcome.path, expected.path, "{}\n{}", gpu.name, tree.to_text(|t| t.to_string()));
+            assert_eq!(
+                outcome.path,
+                expected.path,
+                "{}\n{}",
+                gpu.name,
+                tree.to_text(|t| t.to_string())
+            );
             assert_eq!(outcome.tokens, expected.tokens, "{}", gpu.name);
             let step: Vec<u32> = gpu.read(v.step.buffer());
-            assert_eq!(step[1], 100 + expected.path.len() as u32, "{}: length", gpu.name);
+            assert_eq!(
+                step[1],
+                100 + expected.path.len() as u32,
+                "{}: length",
+                gpu.name
+            );
             deepest = deepest.max(expected.accepted());
         }
         assert!(deepest >= 3, "no deep acceptance was tested");
@@ -129,7 +143,9 @@ fn a_node_without_a_number_and_a_tree_that_is_none_are_flagged() {
         // Node 1 becomes its own child: the walk must end, with a flag.
         v.load(gpu, &tree, &[2, 2, 2], 0);
         let first_child = 4 * (2 * u64::from(MAX_NODES) + 1);
-        gpu.gpu.queue().write_buffer(&v.tree, first_child, bytemuck::bytes_of(&1u32));
+        gpu.gpu
+            .queue()
+            .write_buffer(&v.tree, first_child, bytemuck::bytes_of(&1u32));
         gpu.run(|pass| v.verifier.encode(pass));
         assert_eq!(v.outcome(gpu), Err(OutcomeError::BadTree), "{}", gpu.name);
     });
@@ -147,7 +163,12 @@ fn after_a_prompt_only_row_zero_counts_and_all_rows_are_committed() {
             v.verifier.encode_finish_prompt(pass);
         });
         let outcome = v.outcome(gpu).unwrap();
-        assert_eq!((outcome.path, outcome.tokens), (vec![0], vec![2]), "{}", gpu.name);
+        assert_eq!(
+            (outcome.path, outcome.tokens),
+            (vec![0], vec![2]),
+            "{}",
+            gpu.name
+        );
         let step: Vec<u32> = gpu.read(v.step.buffer());
         assert_eq!(step[1], 40, "{}", gpu.name);
     });
@@ -184,7 +205,9 @@ fn commit_keeps_the_accepted_path_in_every_layer() {
                 // Every 32-bit word of the cache is different.
                 let view = cache.keys(0).unwrap();
                 let words: Vec<u32> = (0..(view.buffer.size() / 4) as u32).collect();
-                gpu.gpu.queue().write_buffer(view.buffer, 0, bytemuck::cast_slice(&words));
+                gpu.gpu
+                    .queue()
+                    .write_buffer(view.buffer, 0, bytemuck::cast_slice(&words));
                 v.load(gpu, &tree, &argmax, past);
                 gpu.run(|pass| {
                     v.verifier.encode(pass);

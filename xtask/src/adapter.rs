@@ -40,6 +40,13 @@ pub fn ensure(program: &Path) -> Result<Vec<Adapter>> {
     if !adapters.is_empty() {
         return Ok(adapters);
     }
+    // No package helps while the loader is told to look at certain files only.
+    if vulkan_driver::chosen_by_user() {
+        bail!(
+            "no GPU adapter was found: VK_DRIVER_FILES or VK_ICD_FILENAMES is set and hides every other driver. Unset it, or \
+             correct the files it names"
+        );
+    }
     let by_hand = driver_by_hand(Distribution::here());
     let Some(apt) = Apt::find() else {
         bail!(
@@ -50,13 +57,8 @@ pub fn ensure(program: &Path) -> Result<Vec<Adapter>> {
     apt.install(DRIVER_PACKAGES)?;
     let adapters = list(program)?;
     if adapters.is_empty() {
-        let hint = if vulkan_driver::chosen_by_user() {
-            "VK_DRIVER_FILES or VK_ICD_FILENAMES is set and hides every other driver: unset it"
-        } else {
-            "see what `vulkaninfo --summary` (package vulkan-tools) says"
-        };
         bail!(
-            "no GPU adapter was found, although {} are installed: {hint}",
+            "no GPU adapter was found, although {} are installed: see what `vulkaninfo --summary` (package vulkan-tools) says",
             DRIVER_PACKAGES.join(" and ")
         );
     }

@@ -14,7 +14,7 @@ Usage: cargo xtask <verb> [arguments]; each verb does its own set-up.
   bench [NAME] [-- ARGUMENTS...]   run the benchmarks, or the one called NAME
   setup                            only the set-up: an adapter and the model file
 
-The model file is kept in a cache folder; SUNFLECK_CACHE names another one.
+The model file is kept in a cache folder; SUNFLECK_CACHE names another one, SUNFLECK_MODEL a file of your own.
 SUNFLECK_NO_INSTALL=1 forbids apt-get; the command to run by hand is printed instead.";
 
 const HELP_TEST: &str = "\

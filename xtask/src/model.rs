@@ -41,11 +41,17 @@ pub const SMOLLM2: ModelFile = ModelFile {
 /// Folders of this name in the cache folder are work in progress, or what a run that was ended left behind.
 const WORK_PREFIX: &str = "download-";
 
-/// The model file for tests and benchmarks: SUNFLECK_MODEL where it is set, else the cached one.
-pub fn for_tests() -> Result<PathBuf> {
-    let Some(given) = std::env::var_os("SUNFLECK_MODEL").filter(|path| !path.is_empty()) else {
+/// True when SUNFLECK_MODEL names a model file of the user's own.
+pub fn is_named_in_environment() -> bool {
+    std::env::var_os("SUNFLECK_MODEL").is_some_and(|path| !path.is_empty())
+}
+
+/// The model file to work with: SUNFLECK_MODEL where it is set, else the cached one.
+pub fn chosen() -> Result<PathBuf> {
+    if !is_named_in_environment() {
         return cached();
-    };
+    }
+    let given = std::env::var_os("SUNFLECK_MODEL").unwrap_or_default();
     // Absolute, because cargo runs tests in the folder of their package.
     let path = std::path::absolute(&given)
         .with_context(|| format!("SUNFLECK_MODEL={given:?} has no absolute path"))?;
@@ -65,7 +71,7 @@ pub fn cached() -> Result<PathBuf> {
     ensure(&folder, &SMOLLM2, download).map_err(|error| {
         anyhow!(
             "the model file {} could not be made ready: {error:#}.\nOr use a model file of your own (GGUF, Llama family): \
-             --model FILE.gguf for generate, SUNFLECK_MODEL=FILE.gguf for test and bench.",
+             set SUNFLECK_MODEL=FILE.gguf, or give --model FILE.gguf to generate.",
             SMOLLM2.name
         )
     })

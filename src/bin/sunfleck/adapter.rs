@@ -29,7 +29,10 @@ fn rank(info: &AdapterInfo) -> (u8, bool) {
 }
 
 fn describe(info: &AdapterInfo) -> String {
-    format!("{} ({:?}, {:?}, {})", info.name, info.device_type, info.backend, info.driver)
+    format!(
+        "{} ({:?}, {:?}, {})",
+        info.name, info.device_type, info.backend, info.driver
+    )
 }
 
 const NO_ADAPTER: &str = "no GPU adapter was found. Install a Vulkan driver for your GPU, or a \
@@ -78,7 +81,9 @@ impl OpenDevice {
             return Err(NO_ADAPTER.into());
         }
         let matches = |info: &AdapterInfo, wanted: &str| {
-            describe(info).to_lowercase().contains(&wanted.to_lowercase())
+            describe(info)
+                .to_lowercase()
+                .contains(&wanted.to_lowercase())
         };
         let found = adapters
             .iter()

@@ -27,7 +27,10 @@ pub enum Command {
 #[derive(Debug, Args)]
 pub struct Generate {
     /// The prompt; `-` reads it from standard input.
-    #[arg(required_unless_present = "prompt_tokens", conflicts_with = "prompt_tokens")]
+    #[arg(
+        required_unless_present = "prompt_tokens",
+        conflicts_with = "prompt_tokens"
+    )]
     pub prompt: Option<String>,
 
     /// A file with the prompt as a JSON array of token ids, used as it is.

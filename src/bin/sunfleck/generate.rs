@@ -40,7 +40,10 @@ pub fn run(arguments: &Generate) -> Result<ExitCode, Box<dyn Error>> {
     pollster::block_on(answer(arguments, &interrupted))
 }
 
-async fn answer(arguments: &Generate, interrupted: &AtomicBool) -> Result<ExitCode, Box<dyn Error>> {
+async fn answer(
+    arguments: &Generate,
+    interrupted: &AtomicBool,
+) -> Result<ExitCode, Box<dyn Error>> {
     let path = &arguments.model;
     let file = File::open(path)
         .map_err(|error| format!("the model {} can't be opened: {error}", path.display()))?;
@@ -79,7 +82,10 @@ async fn answer(arguments: &Generate, interrupted: &AtomicBool) -> Result<ExitCo
     let drafter = session.drafter().to_owned();
     let options = GenerateOptions {
         max_tokens: arguments.max_tokens,
-        end_tokens: tokenizer.as_ref().map(Tokenizer::end_tokens).unwrap_or_default(),
+        end_tokens: tokenizer
+            .as_ref()
+            .map(Tokenizer::end_tokens)
+            .unwrap_or_default(),
     };
     let bar = progress_bar("reading the prompt", "{pos}/{len} tokens {eta}");
     let mut tokens = Vec::new();
@@ -137,7 +143,11 @@ fn prompt(
         let text = std::fs::read_to_string(path)
             .map_err(|error| format!("{} can't be read: {error}", path.display()))?;
         return serde_json::from_str(&text).map_err(|error| {
-            format!("{} is not a JSON array of token ids: {error}", path.display()).into()
+            format!(
+                "{} is not a JSON array of token ids: {error}",
+                path.display()
+            )
+            .into()
         });
     }
     let tokenizer = tokenizer.ok_or(TokenizerError::TokenizerMissing)?;
@@ -208,6 +218,8 @@ impl<'a> TextOut<'a> {
 
     fn write_out(&self, piece: &str) -> bool {
         let mut out = std::io::stdout().lock();
-        out.write_all(piece.as_bytes()).and_then(|()| out.flush()).is_ok()
+        out.write_all(piece.as_bytes())
+            .and_then(|()| out.flush())
+            .is_ok()
     }
 }

@@ -52,19 +52,39 @@ impl Report<'_> {
     pub fn table(&self) -> String {
         let s = self.statistics;
         let rows = [
-            ("adapter", format!("{} ({})", self.adapter.name, self.adapter.backend)),
+            (
+                "adapter",
+                format!("{} ({})", self.adapter.name, self.adapter.backend),
+            ),
             ("prompt", format!("{} tokens", s.prompt_tokens)),
-            ("generated", format!("{} tokens ({})", s.tokens, self.finish_name())),
-            ("steps", format!("{} with drafter {}", s.steps, self.drafter)),
+            (
+                "generated",
+                format!("{} tokens ({})", s.tokens, self.finish_name()),
+            ),
+            (
+                "steps",
+                format!("{} with drafter {}", s.steps, self.drafter),
+            ),
             (
                 "drafts",
                 format!("{} of {} drafted tokens kept", s.accepted, s.drafted),
             ),
-            ("per step", format!("{:.2} tokens kept", s.tokens_per_step())),
-            ("prefill", format!("{:.1} tokens/s", s.prefill_tokens_per_second())),
-            ("decode", format!("{:.1} tokens/s", s.decode_tokens_per_second())),
+            (
+                "per step",
+                format!("{:.2} tokens kept", s.tokens_per_step()),
+            ),
+            (
+                "prefill",
+                format!("{:.1} tokens/s", s.prefill_tokens_per_second()),
+            ),
+            (
+                "decode",
+                format!("{:.1} tokens/s", s.decode_tokens_per_second()),
+            ),
         ];
-        rows.iter().map(|(name, value)| format!("  {name:<10} {value}\n")).collect()
+        rows.iter()
+            .map(|(name, value)| format!("  {name:<10} {value}\n"))
+            .collect()
     }
 }
 
@@ -99,8 +119,15 @@ mod tests {
         assert_eq!(object["tokens"], json!([7, 8]));
         assert_eq!(object["prompt_tokens"], json!(3));
         for field in [
-            "text", "steps", "drafted", "accepted", "prefill_tokens_per_s", "decode_tokens_per_s",
-            "adapter", "backend", "drafter",
+            "text",
+            "steps",
+            "drafted",
+            "accepted",
+            "prefill_tokens_per_s",
+            "decode_tokens_per_s",
+            "adapter",
+            "backend",
+            "drafter",
         ] {
             assert!(object.get(field).is_some(), "{field}");
         }

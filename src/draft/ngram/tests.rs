@@ -33,7 +33,7 @@ fn root_alone_without_a_match() {
     assert_eq!(draft(&mut drafter, &[1, 2, 3]), DraftTree::root_only(3));
     assert_eq!(draft(&mut drafter, &[1]), DraftTree::root_only(1));
     // One token alone is a match only when configured.
-    assert_eq!(drafted(options(2, 4, 1), &[5, 6, 5]), []);
+    assert!(drafted(options(2, 4, 1), &[5, 6, 5]).is_empty());
     assert_eq!(drafted(options(1, 4, 1), &[5, 6, 5]), [6]);
 }
 

@@ -19,10 +19,17 @@ pub(super) struct Cursor<'r, R: Read + Seek> {
 
 impl<'r, R: Read + Seek> Cursor<'r, R> {
     pub(super) fn new(reader: &'r mut R) -> Result<Self, GgufError> {
-        let io = |source| GgufError::Io { what: "the size of the file".to_owned(), source };
+        let io = |source| GgufError::Io {
+            what: "the size of the file".to_owned(),
+            source,
+        };
         let file_len = reader.seek(SeekFrom::End(0)).map_err(io)?;
         reader.seek(SeekFrom::Start(0)).map_err(io)?;
-        Ok(Self { reader: BufReader::with_capacity(64 << 10, reader), position: 0, file_len })
+        Ok(Self {
+            reader: BufReader::with_capacity(64 << 10, reader),
+            position: 0,
+            file_len,
+        })
     }
 
     pub(super) fn position(&self) -> u64 {
@@ -34,10 +41,18 @@ impl<'r, R: Read + Seek> Cursor<'r, R> {
     }
 
     /// Checks that the next `bytes` bytes exist, before anyone allocates for them.
-    pub(super) fn check_room(&self, what: impl FnOnce() -> String, bytes: u64) -> Result<(), GgufError> {
+    pub(super) fn check_room(
+        &self,
+        what: impl FnOnce() -> String,
+        bytes: u64,
+    ) -> Result<(), GgufError> {
         let end = self.position.saturating_add(bytes);
         if end > self.file_len {
-            return Err(GgufError::Truncated { what: what(), needed: end, given: self.file_len });
+            return Err(GgufError::Truncated {
+                what: what(),
+                needed: end,
+                given: self.file_len,
+            });
         }
         if end > MAX_HEADER_BYTES {
             return Err(GgufError::AbsurdCount {
@@ -53,7 +68,10 @@ impl<'r, R: Read + Seek> Cursor<'r, R> {
         self.check_room(|| what.to_owned(), bytes.len() as u64)?;
         self.reader
             .read_exact(bytes)
-            .map_err(|source| GgufError::Io { what: what.to_owned(), source })?;
+            .map_err(|source| GgufError::Io {
+                what: what.to_owned(),
+                source,
+            })?;
         self.position += bytes.len() as u64;
         Ok(())
     }
@@ -76,7 +94,9 @@ impl<'r, R: Read + Seek> Cursor<'r, R> {
     pub(super) fn name(&mut self, what: &str) -> Result<String, GgufError> {
         let name = self.bounded_string(what, MAX_NAME_BYTES)?;
         if name.is_empty() {
-            return Err(GgufError::EmptyName { what: what.to_owned() });
+            return Err(GgufError::EmptyName {
+                what: what.to_owned(),
+            });
         }
         Ok(name)
     }
@@ -90,12 +110,18 @@ impl<'r, R: Read + Seek> Cursor<'r, R> {
         let len = self.u64(what)?;
         self.check_room(|| what.to_owned(), len)?;
         if len > most {
-            return Err(GgufError::AbsurdCount { what: format!("bytes in {what}"), count: len, most });
+            return Err(GgufError::AbsurdCount {
+                what: format!("bytes in {what}"),
+                count: len,
+                most,
+            });
         }
         // `most` is far below usize::MAX on every target.
         let mut bytes = vec![0; len as usize];
         self.fill(what, &mut bytes)?;
-        String::from_utf8(bytes).map_err(|_| GgufError::NotUtf8 { what: what.to_owned() })
+        String::from_utf8(bytes).map_err(|_| GgufError::NotUtf8 {
+            what: what.to_owned(),
+        })
     }
 
     /// `count` fixed-size little-endian items, `N` bytes each.

@@ -34,7 +34,9 @@ pub enum GgufError {
         version: u32,
     },
     /// A version with another layout.
-    #[error("GGUF version {version} is not read here: needed 2 or 3; convert the model again with a current llama.cpp")]
+    #[error(
+        "GGUF version {version} is not read here: needed 2 or 3; convert the model again with a current llama.cpp"
+    )]
     UnsupportedVersion {
         /// The version of the file.
         version: u32,
@@ -53,7 +55,9 @@ pub enum GgufError {
         given: u64,
     },
     /// A count or length no real file has.
-    #[error("the file announces {count} {what}, at most {most} are read; the file is damaged or not a model")]
+    #[error(
+        "the file announces {count} {what}, at most {most} are read; the file is damaged or not a model"
+    )]
     AbsurdCount {
         /// What is counted.
         what: String,
@@ -87,7 +91,9 @@ pub enum GgufError {
         tensor: String,
     },
     /// A metadata value type that the format does not define.
-    #[error("metadata `{key}` has value type {number}, the format defines 0 to 12; the file is damaged or newer")]
+    #[error(
+        "metadata `{key}` has value type {number}, the format defines 0 to 12; the file is damaged or newer"
+    )]
     UnknownValueType {
         /// The key.
         key: String,
@@ -103,7 +109,9 @@ pub enum GgufError {
         byte: u8,
     },
     /// Arrays of arrays of arrays.
-    #[error("metadata `{key}` nests arrays more than {most} deep; the file is damaged or not a model")]
+    #[error(
+        "metadata `{key}` nests arrays more than {most} deep; the file is damaged or not a model"
+    )]
     TooDeep {
         /// The key.
         key: String,
@@ -111,13 +119,17 @@ pub enum GgufError {
         most: u32,
     },
     /// `general.alignment` is not usable.
-    #[error("`general.alignment` is {alignment}, needed a power of two of at most 2^30; the file is damaged")]
+    #[error(
+        "`general.alignment` is {alignment}, needed a power of two of at most 2^30; the file is damaged"
+    )]
     BadAlignment {
         /// What the file says.
         alignment: u64,
     },
     /// A metadata key that is needed is not there.
-    #[error("the metadata has no `{key}` (needed: {expected}); convert the model again with a current llama.cpp")]
+    #[error(
+        "the metadata has no `{key}` (needed: {expected}); convert the model again with a current llama.cpp"
+    )]
     KeyMissing {
         /// The key.
         key: String,
@@ -125,7 +137,9 @@ pub enum GgufError {
         expected: &'static str,
     },
     /// A metadata value has another type or does not fit.
-    #[error("metadata `{key}` should be {expected}, found {found}; the file is damaged or from another kind of model")]
+    #[error(
+        "metadata `{key}` should be {expected}, found {found}; the file is damaged or from another kind of model"
+    )]
     WrongType {
         /// The key.
         key: String,
@@ -148,7 +162,9 @@ pub enum GgufError {
         name: Option<&'static str>,
     },
     /// A tensor type that is read but that no kernel computes with.
-    #[error("tensor `{tensor}` is {kind}, which has no kernel yet; use a file in F32, F16, Q8_0, Q4_0 or Q4_1")]
+    #[error(
+        "tensor `{tensor}` is {kind}, which has no kernel yet; use a file in F32, F16, Q8_0, Q4_0 or Q4_1"
+    )]
     TensorTypeWithoutKernel {
         /// The tensor.
         tensor: String,
@@ -174,7 +190,9 @@ pub enum GgufError {
         problem: String,
     },
     /// A tensor's data does not start on the alignment.
-    #[error("tensor `{tensor}` starts at offset {offset}, needed a multiple of the alignment {alignment}; the file is damaged")]
+    #[error(
+        "tensor `{tensor}` starts at offset {offset}, needed a multiple of the alignment {alignment}; the file is damaged"
+    )]
     MisalignedTensor {
         /// The tensor.
         tensor: String,
@@ -190,7 +208,9 @@ pub enum GgufError {
         tensor: String,
     },
     /// Bytes were asked for that the tensor does not have.
-    #[error("bytes {start}..{end} of tensor `{tensor}` were asked for, it has {byte_len} inside the file")]
+    #[error(
+        "bytes {start}..{end} of tensor `{tensor}` were asked for, it has {byte_len} inside the file"
+    )]
     RangeOutsideTensor {
         /// The tensor.
         tensor: String,
@@ -205,11 +225,18 @@ pub enum GgufError {
 
 impl GgufError {
     pub(super) fn wrong_type(key: &str, expected: &'static str, found: String) -> Self {
-        Self::WrongType { key: key.to_owned(), expected, found }
+        Self::WrongType {
+            key: key.to_owned(),
+            expected,
+            found,
+        }
     }
 
     pub(super) fn unknown_value_type(key: &str, number: u32) -> Self {
         debug_assert!(ValueType::from_number(number).is_none());
-        Self::UnknownValueType { key: key.to_owned(), number }
+        Self::UnknownValueType {
+            key: key.to_owned(),
+            number,
+        }
     }
 }

@@ -78,8 +78,20 @@ impl Gguf {
         let version = read_version(&mut cursor)?;
         let tensor_count = cursor.u64("the tensor count")?;
         let entry_count = cursor.u64("the metadata count")?;
-        check_count("metadata entries", entry_count, MAX_METADATA_ENTRIES, MIN_ENTRY_BYTES, &cursor)?;
-        check_count("tensors", tensor_count, MAX_TENSORS, MIN_TENSOR_BYTES, &cursor)?;
+        check_count(
+            "metadata entries",
+            entry_count,
+            MAX_METADATA_ENTRIES,
+            MIN_ENTRY_BYTES,
+            &cursor,
+        )?;
+        check_count(
+            "tensors",
+            tensor_count,
+            MAX_TENSORS,
+            MIN_TENSOR_BYTES,
+            &cursor,
+        )?;
 
         let mut metadata = HashMap::new();
         for _ in 0..entry_count {
@@ -96,8 +108,13 @@ impl Gguf {
         let mut tensor_index = HashMap::new();
         for _ in 0..tensor_count {
             let tensor = TensorInfo::read(&mut cursor, alignment)?;
-            if tensor_index.insert(tensor.name.clone(), tensors.len()).is_some() {
-                return Err(GgufError::DuplicateTensor { tensor: tensor.name });
+            if tensor_index
+                .insert(tensor.name.clone(), tensors.len())
+                .is_some()
+            {
+                return Err(GgufError::DuplicateTensor {
+                    tensor: tensor.name,
+                });
             }
             tensors.push(tensor);
         }
@@ -107,7 +124,14 @@ impl Gguf {
         for tensor in &mut tensors {
             tensor.place(data_start, file_len)?;
         }
-        Ok(Self { version, alignment, file_len, metadata, tensors, tensor_index })
+        Ok(Self {
+            version,
+            alignment,
+            file_len,
+            metadata,
+            tensors,
+            tensor_index,
+        })
     }
 
     /// The format version of the file: 2 or 3.
@@ -132,17 +156,24 @@ impl Gguf {
 
     /// The tensor of that name, or [`GgufError::TensorMissing`].
     pub fn tensor(&self, name: &str) -> Result<&TensorInfo, GgufError> {
-        self.find_tensor(name).ok_or_else(|| GgufError::TensorMissing { tensor: name.to_owned() })
+        self.find_tensor(name)
+            .ok_or_else(|| GgufError::TensorMissing {
+                tensor: name.to_owned(),
+            })
     }
 
     /// The tensor of that name, if the file has it.
     pub fn find_tensor(&self, name: &str) -> Option<&TensorInfo> {
-        self.tensor_index.get(name).and_then(|&index| self.tensors.get(index))
+        self.tensor_index
+            .get(name)
+            .and_then(|&index| self.tensors.get(index))
     }
 
     /// All metadata, in no particular order.
     pub fn metadata(&self) -> impl Iterator<Item = (&str, &Value)> {
-        self.metadata.iter().map(|(key, value)| (key.as_str(), value))
+        self.metadata
+            .iter()
+            .map(|(key, value)| (key.as_str(), value))
     }
 
     /// The metadata value of that key, if the file has it.
@@ -197,17 +228,25 @@ impl Gguf {
         let what = || format!("the data of tensor `{}`", tensor.name);
         reader
             .seek(SeekFrom::Start(tensor.offset + range.start))
-            .map_err(|source| GgufError::Io { what: what(), source })?;
+            .map_err(|source| GgufError::Io {
+                what: what(),
+                source,
+            })?;
         chunk.clear();
         chunk.resize(len, 0);
-        reader.read_exact(chunk).map_err(|source| match source.kind() {
-            std::io::ErrorKind::UnexpectedEof => GgufError::Truncated {
-                what: what(),
-                needed: tensor.offset + range.end,
-                given: (tensor.offset + range.end).saturating_sub(1),
-            },
-            _ => GgufError::Io { what: what(), source },
-        })
+        reader
+            .read_exact(chunk)
+            .map_err(|source| match source.kind() {
+                std::io::ErrorKind::UnexpectedEof => GgufError::Truncated {
+                    what: what(),
+                    needed: tensor.offset + range.end,
+                    given: (tensor.offset + range.end).saturating_sub(1),
+                },
+                _ => GgufError::Io {
+                    what: what(),
+                    source,
+                },
+            })
     }
 }
 
@@ -220,9 +259,9 @@ fn read_version<R: Read + Seek>(cursor: &mut Cursor<'_, R>) -> Result<u32, GgufE
     match version {
         2 | 3 => Ok(version),
         // A big-endian file stores its small version number in the other order.
-        _ if (1..=0xFFFF).contains(&version.swap_bytes()) => {
-            Err(GgufError::BigEndian { version: version.swap_bytes() })
-        }
+        _ if (1..=0xFFFF).contains(&version.swap_bytes()) => Err(GgufError::BigEndian {
+            version: version.swap_bytes(),
+        }),
         _ => Err(GgufError::UnsupportedVersion { version }),
     }
 }
@@ -235,7 +274,11 @@ fn check_count<R: Read + Seek>(
     cursor: &Cursor<'_, R>,
 ) -> Result<(), GgufError> {
     if count > most {
-        return Err(GgufError::AbsurdCount { what: what.to_owned(), count, most });
+        return Err(GgufError::AbsurdCount {
+            what: what.to_owned(),
+            count,
+            most,
+        });
     }
     cursor.check_room(|| format!("{count} {what}"), count * min_bytes)
 }

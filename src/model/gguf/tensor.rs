@@ -85,7 +85,10 @@ impl GgmlType {
 
     /// Whether the linear and embedding kernels compute with this type.
     pub fn has_kernel(self) -> bool {
-        matches!(self, Self::F32 | Self::F16 | Self::Q8_0 | Self::Q4_0 | Self::Q4_1)
+        matches!(
+            self,
+            Self::F32 | Self::F16 | Self::Q8_0 | Self::Q4_0 | Self::Q4_1
+        )
     }
 }
 
@@ -157,7 +160,9 @@ pub struct TensorInfo {
 impl TensorInfo {
     /// Number of elements.
     pub fn elements(&self) -> u64 {
-        self.shape.iter().fold(1, |product, &n| product.saturating_mul(n))
+        self.shape
+            .iter()
+            .fold(1, |product, &n| product.saturating_mul(n))
     }
 
     /// Bytes of one row along the fastest axis.
@@ -175,22 +180,45 @@ impl TensorInfo {
         let what = format!("the table row of tensor `{name}`");
         let count = cursor.u32(&what)?;
         if !(1..=4).contains(&count) {
-            return Err(GgufError::BadDimensionCount { tensor: name, count });
+            return Err(GgufError::BadDimensionCount {
+                tensor: name,
+                count,
+            });
         }
         let shape = cursor.items(&what, count.into(), u64::from_le_bytes)?;
         let number = cursor.u32(&what)?;
         let offset = cursor.u64(&what)?;
         let Some(kind) = GgmlType::from_number(number) else {
-            return Err(GgufError::UnknownTensorType { tensor: name, number, name: ggml_name(number) });
+            return Err(GgufError::UnknownTensorType {
+                tensor: name,
+                number,
+                name: ggml_name(number),
+            });
         };
         let byte_len = match byte_len(&shape, kind) {
             Ok(byte_len) => byte_len,
-            Err(problem) => return Err(GgufError::BadShape { tensor: name, shape, problem }),
+            Err(problem) => {
+                return Err(GgufError::BadShape {
+                    tensor: name,
+                    shape,
+                    problem,
+                });
+            }
         };
         if !offset.is_multiple_of(alignment) {
-            return Err(GgufError::MisalignedTensor { tensor: name, offset, alignment });
+            return Err(GgufError::MisalignedTensor {
+                tensor: name,
+                offset,
+                alignment,
+            });
         }
-        Ok(Self { name, shape, kind, offset, byte_len })
+        Ok(Self {
+            name,
+            shape,
+            kind,
+            offset,
+            byte_len,
+        })
     }
 
     /// Makes `offset` absolute, once it is known where the data section starts.

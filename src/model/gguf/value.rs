@@ -35,9 +35,11 @@ impl ValueType {
     /// The type of that number, if the format defines one.
     pub fn from_number(number: u32) -> Option<Self> {
         use ValueType::*;
-        [U8, I8, U16, I16, U32, I32, F32, Bool, String, Array, U64, I64, F64]
-            .into_iter()
-            .find(|kind| *kind as u32 == number)
+        [
+            U8, I8, U16, I16, U32, I32, F32, Bool, String, Array, U64, I64, F64,
+        ]
+        .into_iter()
+        .find(|kind| *kind as u32 == number)
     }
 
     /// Fewest bytes one item takes in an array. // bytes
@@ -150,9 +152,10 @@ impl Array {
             Self::U32(items) => items.iter().map(|&item| item.into()).collect(),
             Self::I32(items) => items.iter().map(|&item| item.into()).collect(),
             Self::I64(items) => items.clone(),
-            Self::U64(items) => {
-                items.iter().map(|&item| i64::try_from(item).ok()).collect::<Option<_>>()?
-            }
+            Self::U64(items) => items
+                .iter()
+                .map(|&item| i64::try_from(item).ok())
+                .collect::<Option<_>>()?,
             _ => return None,
         })
     }
@@ -197,14 +200,18 @@ impl Value {
     pub fn as_u64(&self, key: &str) -> Result<u64, GgufError> {
         self.as_integer()
             .and_then(|value| u64::try_from(value).ok())
-            .ok_or_else(|| GgufError::wrong_type(key, "an unsigned 64-bit integer", self.describe()))
+            .ok_or_else(|| {
+                GgufError::wrong_type(key, "an unsigned 64-bit integer", self.describe())
+            })
     }
 
     /// An integer of any width that fits in 32 unsigned bits; `key` names it in the error.
     pub fn as_u32(&self, key: &str) -> Result<u32, GgufError> {
         self.as_integer()
             .and_then(|value| u32::try_from(value).ok())
-            .ok_or_else(|| GgufError::wrong_type(key, "an unsigned 32-bit integer", self.describe()))
+            .ok_or_else(|| {
+                GgufError::wrong_type(key, "an unsigned 32-bit integer", self.describe())
+            })
     }
 
     /// A float of either width; `key` names it in the error.
@@ -236,7 +243,11 @@ impl Value {
     pub fn as_strings(&self, key: &str) -> Result<&[String], GgufError> {
         match self {
             Self::Array(Array::String(items)) => Ok(items),
-            _ => Err(GgufError::wrong_type(key, "an array of strings", self.describe())),
+            _ => Err(GgufError::wrong_type(
+                key,
+                "an array of strings",
+                self.describe(),
+            )),
         }
     }
 
@@ -244,7 +255,11 @@ impl Value {
     pub fn as_f32s(&self, key: &str) -> Result<&[f32], GgufError> {
         match self {
             Self::Array(Array::F32(items)) => Ok(items),
-            _ => Err(GgufError::wrong_type(key, "an array of F32", self.describe())),
+            _ => Err(GgufError::wrong_type(
+                key,
+                "an array of F32",
+                self.describe(),
+            )),
         }
     }
 
@@ -261,7 +276,10 @@ impl Value {
 /// Typed getters: an error names the key, what was expected and what was found.
 impl Gguf {
     fn require(&self, key: &str, expected: &'static str) -> Result<&Value, GgufError> {
-        self.get(key).ok_or_else(|| GgufError::KeyMissing { key: key.to_owned(), expected })
+        self.get(key).ok_or_else(|| GgufError::KeyMissing {
+            key: key.to_owned(),
+            expected,
+        })
     }
 
     /// The integer `key`, of any width that fits in 32 unsigned bits.
@@ -325,7 +343,10 @@ fn read_bool(key: &str, [byte]: [u8; 1]) -> Result<bool, GgufError> {
     match byte {
         0 => Ok(false),
         1 => Ok(true),
-        _ => Err(GgufError::BadBool { key: key.to_owned(), byte }),
+        _ => Err(GgufError::BadBool {
+            key: key.to_owned(),
+            byte,
+        }),
     }
 }
 
@@ -336,7 +357,10 @@ fn read_array<R: Read + Seek>(
     depth: u32,
 ) -> Result<Array, GgufError> {
     if depth > MAX_ARRAY_DEPTH {
-        return Err(GgufError::TooDeep { key: key.to_owned(), most: MAX_ARRAY_DEPTH });
+        return Err(GgufError::TooDeep {
+            key: key.to_owned(),
+            most: MAX_ARRAY_DEPTH,
+        });
     }
     let kind = read_type(cursor, key, what)?;
     let count = cursor.u64(what)?;
@@ -361,7 +385,12 @@ fn read_array<R: Read + Seek>(
         ValueType::F64 => Array::F64(cursor.items(what, count, f64::from_le_bytes)?),
         ValueType::Bool => {
             let bytes = cursor.items(what, count, |byte: [u8; 1]| byte)?;
-            Array::Bool(bytes.into_iter().map(|byte| read_bool(key, byte)).collect::<Result<_, _>>()?)
+            Array::Bool(
+                bytes
+                    .into_iter()
+                    .map(|byte| read_bool(key, byte))
+                    .collect::<Result<_, _>>()?,
+            )
         }
         ValueType::String => {
             let mut strings = Vec::new();

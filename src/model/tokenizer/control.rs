@@ -36,7 +36,10 @@ impl NamedTokens {
             };
             if let Some(first) = token.bytes().next() {
                 let name = token.clone();
-                by_first_byte.entry(first).or_default().push(Named { name, id, control });
+                by_first_byte
+                    .entry(first)
+                    .or_default()
+                    .push(Named { name, id, control });
             }
         }
         for named in by_first_byte.values_mut() {
@@ -55,7 +58,11 @@ impl NamedTokens {
                 (parse_special || !token.control) && rest.starts_with(token.name.as_bytes())
             })?;
             let end = start + token.name.len();
-            Some(Found { start, end, id: token.id })
+            Some(Found {
+                start,
+                end,
+                id: token.id,
+            })
         })
     }
 }
@@ -73,13 +80,27 @@ mod tests {
     #[test]
     fn leftmost_and_longest_name_is_found() {
         let found = tokens().find("text <a><b><a>", true);
-        assert_eq!(found, Some(Found { start: 5, end: 11, id: 1 }));
+        assert_eq!(
+            found,
+            Some(Found {
+                start: 5,
+                end: 11,
+                id: 1
+            })
+        );
     }
 
     #[test]
     fn control_tokens_are_text_unless_asked_for() {
         assert_eq!(tokens().find("<a>", false), None);
         let found = tokens().find("<a>é", false);
-        assert_eq!(found, Some(Found { start: 3, end: 5, id: 2 }));
+        assert_eq!(
+            found,
+            Some(Found {
+                start: 3,
+                end: 5,
+                id: 2
+            })
+        );
     }
 }

@@ -47,7 +47,9 @@ pub enum TokenizerError {
         needed: usize,
     },
     /// A token that no vocabulary has.
-    #[error("token {token} of the vocabulary is {given} bytes long, at most {most} are read; the file is damaged")]
+    #[error(
+        "token {token} of the vocabulary is {given} bytes long, at most {most} are read; the file is damaged"
+    )]
     TokenTooLong {
         /// Its id.
         token: usize,
@@ -57,7 +59,9 @@ pub enum TokenizerError {
         most: usize,
     },
     /// A merge that is not two tokens.
-    #[error("merge {index} of the tokenizer is {merge:?}, needed two tokens with a space between; the file is damaged")]
+    #[error(
+        "merge {index} of the tokenizer is {merge:?}, needed two tokens with a space between; the file is damaged"
+    )]
     Merge {
         /// Its place in the list.
         index: usize,
@@ -71,7 +75,9 @@ pub enum TokenizerError {
         message: String,
     },
     /// The metadata names a token past the vocabulary.
-    #[error("`{key}` is {token}, which is not below the vocabulary of {vocabulary}; the file is damaged")]
+    #[error(
+        "`{key}` is {token}, which is not below the vocabulary of {vocabulary}; the file is damaged"
+    )]
     SpecialToken {
         /// Metadata key.
         key: String,

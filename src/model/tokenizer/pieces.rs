@@ -9,7 +9,8 @@ use tokenizers::{
     Model, OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer, SplitDelimiterBehavior,
     models::bpe::{BPE, Merges, Vocab},
     pre_tokenizers::{
-        PreTokenizerWrapper, byte_level::ByteLevel, digits::Digits, split::Split, split::SplitPattern,
+        PreTokenizerWrapper, byte_level::ByteLevel, digits::Digits, split::Split,
+        split::SplitPattern,
     },
 };
 
@@ -126,7 +127,9 @@ fn byte_level(
     let mut merges = Merges::new();
     for (index, merge) in gguf.strings("tokenizer.ggml.merges")?.iter().enumerate() {
         // No token of the byte alphabet has a space in it.
-        let Some((left, right)) = merge.split_once(' ').filter(|(_, right)| !right.contains(' '))
+        let Some((left, right)) = merge
+            .split_once(' ')
+            .filter(|(_, right)| !right.contains(' '))
         else {
             let merge = shortened(merge);
             return Err(TokenizerError::Merge { index, merge });
@@ -166,7 +169,10 @@ fn pre_tokenizer(
     Ok(match name {
         "default" | "gpt-2" | "gpt2" => vec![byte_level(true)],
         // Every digit on its own, then GPT-2's pattern.
-        "smollm" => vec![PreTokenizerWrapper::Digits(Digits::new(true)), byte_level(true)],
+        "smollm" => vec![
+            PreTokenizerWrapper::Digits(Digits::new(true)),
+            byte_level(true),
+        ],
         "llama-bpe" | "llama3" | "llama-v3" => vec![pattern(r"\p{N}{1,3}")?, byte_level(false)],
         "qwen2" => vec![pattern(r"\p{N}")?, byte_level(false)],
         other => {
@@ -232,7 +238,10 @@ fn sentence_piece(
         vocabulary.insert(name.clone(), unknown);
         builder = builder.unk_token(name);
     }
-    let bpe = builder.vocab_and_merges(vocabulary, merges).build().map_err(library)?;
+    let bpe = builder
+        .vocab_and_merges(vocabulary, merges)
+        .build()
+        .map_err(library)?;
     let rule = Rule::SentencePiece { prefix };
     Ok(Pieces { bpe, rule })
 }
@@ -252,7 +261,9 @@ fn of_type<'t>(
     wanted: TokenType,
 ) -> impl Iterator<Item = &'t str> {
     let pairs = tokens.iter().zip(types);
-    pairs.filter(move |(_, kind)| **kind == wanted).map(|(token, _)| token.as_str())
+    pairs
+        .filter(move |(_, kind)| **kind == wanted)
+        .map(|(token, _)| token.as_str())
 }
 
 fn library(error: tokenizers::Error) -> TokenizerError {
@@ -271,7 +282,9 @@ fn byte_letters() -> HashMap<char, u8> {
     let printable = |byte: &u8| matches!(byte, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff);
     let rest = (0..=255u8).filter(|byte| !printable(byte)).zip(256u32..);
     let moved = rest.filter_map(|(byte, code)| Some((char::from_u32(code)?, byte)));
-    let kept = (0..=255u8).filter(printable).map(|byte| (char::from(byte), byte));
+    let kept = (0..=255u8)
+        .filter(printable)
+        .map(|byte| (char::from(byte), byte));
     kept.chain(moved).collect()
 }
 

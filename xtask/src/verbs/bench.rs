@@ -10,7 +10,7 @@ use crate::{adapter, model, repository};
 /// Runs one benchmark or all of them; the model's path is in SUNFLECK_MODEL.
 pub fn run(request: &BenchRequest) -> Result<ExitCode> {
     let names = choose(repository::benchmarks()?, request.name.as_deref())?;
-    let model = model::for_tests()?;
+    let model = model::chosen()?;
     adapter::ensure(&repository::build_program()?)?;
 
     let mut command = repository::cargo();

@@ -8,7 +8,7 @@ use crate::{adapter, model, repository, vulkan_driver};
 
 /// Brings model and adapter and prints both on stdout.
 pub fn run() -> Result<ExitCode> {
-    let model = model::cached()?;
+    let model = model::chosen()?;
     let program = repository::build_program()?;
     let adapters = adapter::ensure(&program)?;
     println!("model    {}", model.display());

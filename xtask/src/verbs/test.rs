@@ -23,7 +23,7 @@ pub fn run(request: &TestRequest) -> Result<ExitCode> {
         toolchain::ensure_browser_target()?;
     }
     let mut environment = drivers()?;
-    environment.push(("SUNFLECK_MODEL", model::for_tests()?.into_os_string()));
+    environment.push(("SUNFLECK_MODEL", model::chosen()?.into_os_string()));
     if request.full {
         environment.push(("SUNFLECK_FULL", "1".into()));
     }

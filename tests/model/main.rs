@@ -1,0 +1,12 @@
+//! Models from files: what is read, what is refused, and what a decoder computes.
+
+#[path = "../gpu/adapters.rs"]
+mod adapters;
+mod decoder;
+#[path = "../support/gguf_writer.rs"]
+mod gguf_writer;
+#[path = "../gpu/random.rs"]
+mod random;
+mod refusals;
+mod smollm;
+mod text;
