@@ -3,8 +3,10 @@
 #[path = "../gpu/adapters.rs"]
 mod adapters;
 mod decoder;
+mod format;
 #[path = "../support/gguf_writer.rs"]
 mod gguf_writer;
+mod llama_cpp_tokens;
 #[path = "../gpu/random.rs"]
 mod random;
 mod refusals;
