@@ -4,6 +4,7 @@
 mod adapters;
 mod decoder;
 mod format;
+mod fuzz_seed;
 #[path = "../support/gguf_writer.rs"]
 mod gguf_writer;
 mod llama_cpp_tokens;

@@ -11,7 +11,7 @@ fn texts(items: &[&str]) -> Value {
 }
 
 /// A byte-level vocabulary: all 256 letters, two merges, and ChatML's control tokens.
-fn byte_level() -> GgufWriter {
+pub fn byte_level() -> GgufWriter {
     let printable = |b: u8| matches!(b, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff);
     let mut next = 256;
     let mut tokens: Vec<String> = (0..=255u8)
