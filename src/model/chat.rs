@@ -1,5 +1,7 @@
 //! Chat templates: from a turn of a conversation to the prompt the model was trained on.
 
+use std::io::{self, Write};
+
 use minijinja::{Environment, context, syntax::SyntaxConfig};
 
 use super::{Gguf, Tokenizer, TokenizerError, date};
@@ -32,6 +34,9 @@ pub enum ChatError {
 const CHATML: &str = "{% for message in messages %}<|im_start|>{{ message.role }}\n\
     {{ message.content }}<|im_end|>\n{% endfor %}\
     {% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
+
+/// Most a template may add to a conversation; the longest real ones add a few thousand. // bytes
+const MAX_TEMPLATE_BYTES: usize = 1 << 20;
 
 /// Stands for the user's text while the template is rendered: a private-use character, which no
 /// template has.
@@ -101,6 +106,8 @@ impl ChatTemplate {
             })
         });
         let template = environment.template_from_str(&self.source).map_err(fail)?;
+        let shown: usize = messages.iter().map(|(_, content)| content.len()).sum();
+        let most = MAX_TEMPLATE_BYTES.saturating_add(shown.saturating_mul(4));
         let messages: Vec<_> = messages
             .iter()
             .map(|&(role, content)| context! { role, content })
@@ -111,7 +118,21 @@ impl ChatTemplate {
             bos_token => self.begin.as_str(),
             eos_token => self.end.as_str(),
         };
-        template.render(values).map_err(fail)
+        let mut prompt = Bounded {
+            bytes: Vec::new(),
+            most,
+            full: false,
+        };
+        let rendered = template.render_captured_to(values, &mut prompt);
+        if prompt.full {
+            return Err(ChatError::Template {
+                message: format!("the prompt it makes is longer than {most} bytes"),
+            });
+        }
+        rendered.map_err(fail)?;
+        String::from_utf8(prompt.bytes).map_err(|error| ChatError::Template {
+            message: error.to_string(),
+        })
     }
 
     /// Token ids of a prompt with one user turn. The template's control tokens are recognised,
@@ -149,5 +170,27 @@ impl ChatTemplate {
             parts.push((part, true));
         }
         Ok(tokenizer.with_begin(tokenizer.encode_parts(parts)?))
+    }
+}
+
+/// Takes a rendered prompt, but no endless one.
+struct Bounded {
+    bytes: Vec<u8>,
+    most: usize,
+    full: bool,
+}
+
+impl Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.bytes.len() + bytes.len() > self.most {
+            self.full = true;
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        self.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
