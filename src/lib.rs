@@ -1,5 +1,25 @@
 //! Portable WebGPU kernels for attention and draft-tree verification, and speculative text
 //! generation on them.
+//!
+//! # Overview
+//! - [`attention`]: tiled online-softmax attention as problem, plan, prepare, bind, encode, on the
+//!   caller's device, buffers and pass. The README's example shows it whole.
+//! - [`tree`] and [`verify`]: draft trees, and which of their tokens are kept.
+//! - [`cache`]: where keys and values live, and the commit of accepted ones.
+//! - [`ops`]: the other kernels of a decoder, among them linear layers on quantised weights.
+//! - [`gpu`]: the caller's device and what the kernels may use of it.
+//! - [`reference`]: the same mathematics on the CPU in f64.
+//!
+//! # Why use this crate, and when not
+//! Use it for attention, or for speculative decoding, in a wgpu program that has to run on any
+//! adapter: the kernels need no optional feature, and a draft never changes a greedy answer. On one
+//! vendor's GPUs only, that vendor's own libraries are faster.
+//!
+//! # Features
+//! - `vulkan`, `metal`, `dx12`, `webgpu` (default), `gles`: wgpu's backends.
+//! - `static-dxc`: HLSL compiled by a statically linked DXC.
+//! - `generate`: models from GGUF files, drafters and sessions (`model`, `draft`, `generate`).
+//! - `cli`: the program `sunfleck`.
 
 pub mod attention;
 pub mod cache;
@@ -17,3 +37,8 @@ pub mod variants;
 pub mod verify;
 
 pub use wgpu;
+
+/// The README's example, compiled and run as a doc test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

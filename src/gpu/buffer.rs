@@ -113,6 +113,7 @@ impl Gpu {
             Limit::BufferSize,
             size,
         )?;
+        self.count_allocation(size);
         Ok(self.device().create_buffer(&BufferDescriptor {
             label: Some(label),
             size,

@@ -13,7 +13,10 @@ mod module;
 mod pipeline;
 mod readback;
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 pub use buffer::BufferView;
 pub use capabilities::{AdapterClass, Capabilities, Dialect, SubgroupSizes};
@@ -36,6 +39,7 @@ struct Inner {
     queue: wgpu::Queue,
     capabilities: Capabilities,
     pipelines: pipeline::PipelineCache,
+    allocated: AtomicU64,
 }
 
 impl Gpu {
@@ -56,6 +60,7 @@ impl Gpu {
             queue: queue.clone(),
             capabilities,
             pipelines: pipeline::PipelineCache::default(),
+            allocated: AtomicU64::new(0),
         }))
     }
 
@@ -72,6 +77,15 @@ impl Gpu {
     /// What the kernels may use.
     pub fn capabilities(&self) -> &Capabilities {
         &self.0.capabilities
+    }
+
+    /// Bytes of all storage buffers that were ever made through this `Gpu`, freed ones included.
+    pub fn allocated_bytes(&self) -> u64 {
+        self.0.allocated.load(Ordering::Relaxed)
+    }
+
+    fn count_allocation(&self, bytes: u64) {
+        self.0.allocated.fetch_add(bytes, Ordering::Relaxed);
     }
 
     fn pipelines(&self) -> &pipeline::PipelineCache {

@@ -135,6 +135,7 @@ impl Decoder {
         options: DecoderOptions,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Self, LoadError> {
+        let allocated_before = gpu.allocated_bytes();
         let h = Hyperparameters::from_gguf(gguf)?;
         h.check_tensors(gguf)?;
         gguf.check_kernels()?;
@@ -212,7 +213,6 @@ impl Decoder {
         let (tree_plan, _) = plan(gpu, &h, &cache, rows, mask, true).await?;
 
         let mut loader = WeightLoader::new(gpu, gguf, reader, progress);
-        let mut bytes = 0;
         let embedding = loader.stacked(&["token_embd.weight".to_owned()])?;
         let mut layers = Vec::new();
         for i in 0..h.block_count {
@@ -223,23 +223,14 @@ impl Decoder {
                 activations: &activations,
             };
             let layer = builder
-                .build(
-                    i,
-                    &mut loader,
-                    &mut bytes,
-                    &rope,
-                    &cache,
-                    depth,
-                    &table,
-                    |io| {
-                        let tree = Some(BufferView::whole(&blob));
-                        Ok([
-                            prompt_plan.bind(&workspace, &io)?,
-                            chain_plan.bind(&workspace, &io)?,
-                            tree_plan.bind(&workspace, &AttentionIo { tree, ..io })?,
-                        ])
-                    },
-                )
+                .build(i, &mut loader, &rope, &cache, depth, &table, |io| {
+                    let tree = Some(BufferView::whole(&blob));
+                    Ok([
+                        prompt_plan.bind(&workspace, &io)?,
+                        chain_plan.bind(&workspace, &io)?,
+                        tree_plan.bind(&workspace, &AttentionIo { tree, ..io })?,
+                    ])
+                })
                 .await?;
             layers.push(layer);
         }
@@ -249,10 +240,6 @@ impl Decoder {
             Some(_) => loader.stacked(&["output.weight".to_owned()])?,
             None => embedding.clone(),
         };
-        if gguf.find_tensor("output.weight").is_some() {
-            bytes += head.iter().map(Matrix::bytes).sum::<u64>();
-        }
-        bytes += embedding.iter().map(Matrix::bytes).sum::<u64>();
 
         let norm_io = RmsNormIo {
             x: BufferView::whole(&activations.residual),
@@ -299,7 +286,7 @@ impl Decoder {
             argmax_last: argmax(&one_row).await?,
             commit: Commit::new(gpu, &cache, &step, verifier.outcome(), rows).await?,
             verifier,
-            bytes: bytes + cache.shape().bytes() + logits.size(),
+            bytes: gpu.allocated_bytes() - allocated_before,
             logits,
             step,
             blob,
@@ -320,7 +307,7 @@ impl Decoder {
         &self.options
     }
 
-    /// Bytes of GPU memory in weights, cache and logits.
+    /// Bytes of GPU memory in storage buffers: weights, cache, activations, logits.
     pub fn gpu_bytes(&self) -> u64 {
         self.bytes
     }
@@ -488,7 +475,6 @@ impl LayerBuilder<'_> {
         &self,
         i: u32,
         loader: &mut WeightLoader<'_, R>,
-        bytes: &mut u64,
         rope: &RopeShape,
         cache: &ContiguousCache,
         depth: BufferView<'_>,
@@ -500,8 +486,6 @@ impl LayerBuilder<'_> {
         let (width, ff) = (h.embedding_length, h.feed_forward_length);
         let query_width = h.head_count * h.key_length;
         let view = BufferView::whole;
-        let mut count =
-            |matrices: &[Matrix]| *bytes += matrices.iter().map(Matrix::bytes).sum::<u64>();
 
         let attention_weight = loader.vector(&name("attn_norm"))?;
         let qkv = loader.stacked(&[name("attn_q"), name("attn_k"), name("attn_v")])?;
@@ -516,9 +500,6 @@ impl LayerBuilder<'_> {
             )),
         };
         let down = loader.stacked(&[name("ffn_down")])?;
-        count(&qkv);
-        count(&attention_output);
-        count(&down);
 
         let (Some(key), Some(value)) = (cache.keys(i), cache.values(i)) else {
             return Err(LoadError::Empty);
@@ -568,12 +549,9 @@ impl LayerBuilder<'_> {
         })?;
         let gate_up = match (&fused, &apart, &a.gate) {
             (Some(matrix), _, _) => {
-                count(std::slice::from_ref(matrix));
                 GateUp::Fused(Linear::new(gpu, matrix, Epilogue::SwiGlu, step, &ff_io).await?)
             }
             (None, Some((gate, up)), Some(buffer)) => {
-                count(gate);
-                count(up);
                 let gate_io = from_normed(view(buffer), stride(ff));
                 let up_view = view(&a.feed_forward);
                 GateUp::Apart {
