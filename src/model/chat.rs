@@ -1,8 +1,10 @@
 //! Chat templates: from a turn of a conversation to the prompt the model was trained on.
 
+use std::io::{self, Write};
+
 use minijinja::{Environment, context, syntax::SyntaxConfig};
 
-use super::{Gguf, Tokenizer, TokenizerError};
+use super::{Gguf, Tokenizer, TokenizerError, date};
 
 /// Why a template can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -33,9 +35,12 @@ const CHATML: &str = "{% for message in messages %}<|im_start|>{{ message.role }
     {{ message.content }}<|im_end|>\n{% endfor %}\
     {% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
 
+/// Most a template may add to a conversation; the longest real ones add a few thousand. // bytes
+const MAX_TEMPLATE_BYTES: usize = 1 << 20;
+
 /// Stands for the user's text while the template is rendered: a private-use character, which no
-/// template has and no trimming removes.
-const PLACEHOLDER: &str = "\u{f8fa}";
+/// template has.
+const PLACEHOLDER: char = '\u{f8fa}';
 
 /// A model's chat template.
 #[derive(Clone, Debug)]
@@ -94,7 +99,15 @@ impl ChatTemplate {
                 message,
             ))
         });
+        environment.add_function("strftime_now", |format: String| {
+            date::format_now(&format).map_err(|unknown| {
+                let message = format!("strftime_now does not know %{unknown}");
+                minijinja::Error::new(minijinja::ErrorKind::InvalidOperation, message)
+            })
+        });
         let template = environment.template_from_str(&self.source).map_err(fail)?;
+        let shown: usize = messages.iter().map(|(_, content)| content.len()).sum();
+        let most = MAX_TEMPLATE_BYTES.saturating_add(shown.saturating_mul(4));
         let messages: Vec<_> = messages
             .iter()
             .map(|&(role, content)| context! { role, content })
@@ -105,7 +118,21 @@ impl ChatTemplate {
             bos_token => self.begin.as_str(),
             eos_token => self.end.as_str(),
         };
-        template.render(values).map_err(fail)
+        let mut prompt = Bounded {
+            bytes: Vec::new(),
+            most,
+            full: false,
+        };
+        let rendered = template.render_captured_to(values, &mut prompt);
+        if prompt.full {
+            return Err(ChatError::Template {
+                message: format!("the prompt it makes is longer than {most} bytes"),
+            });
+        }
+        rendered.map_err(fail)?;
+        String::from_utf8(prompt.bytes).map_err(|error| ChatError::Template {
+            message: error.to_string(),
+        })
     }
 
     /// Token ids of a prompt with one user turn. The template's control tokens are recognised,
@@ -114,23 +141,56 @@ impl ChatTemplate {
     /// # Errors
     /// [`ChatError::Template`], [`ChatError::TextMissing`].
     pub fn user_turn(&self, tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>, ChatError> {
-        let prompt = self.render(&[("user", PLACEHOLDER)])?;
-        let mut parts = prompt.split(PLACEHOLDER);
-        let mut ids = tokenizer.encode(parts.next().unwrap_or_default(), true)?;
-        let mut shown = false;
-        for part in parts {
-            shown = true;
-            ids.extend(tokenizer.encode(text, false)?);
-            ids.extend(tokenizer.encode(part, true)?);
-        }
-        if !shown {
+        // Spaces around the placeholder tell whether the template trims the text.
+        let prompt = self.render(&[("user", &format!(" {PLACEHOLDER} "))])?;
+        if !prompt.contains(PLACEHOLDER) {
             return Err(ChatError::TextMissing);
         }
-        if let Some(begin) = tokenizer.begin_token()
-            && ids.first() != Some(&begin)
-        {
-            ids.insert(0, begin);
+        let fixed: Vec<&str> = prompt.split(PLACEHOLDER).collect();
+        let last = fixed.len() - 1;
+        let mut parts = Vec::new();
+        let mut text_before = None; // what the template shows of the text, where it shows it
+        for (i, mut part) in fixed.into_iter().enumerate() {
+            if let Some(mut shown) = text_before.take() {
+                match part.strip_prefix(' ') {
+                    Some(rest) => part = rest,
+                    None => shown = str::trim_end(shown),
+                }
+                parts.push((shown, false));
+            }
+            if i < last {
+                text_before = Some(match part.strip_suffix(' ') {
+                    Some(rest) => {
+                        part = rest;
+                        text
+                    }
+                    None => text.trim_start(),
+                });
+            }
+            parts.push((part, true));
         }
-        Ok(ids)
+        Ok(tokenizer.with_begin(tokenizer.encode_parts(parts)?))
+    }
+}
+
+/// Takes a rendered prompt, but no endless one.
+struct Bounded {
+    bytes: Vec<u8>,
+    most: usize,
+    full: bool,
+}
+
+impl Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.bytes.len() + bytes.len() > self.most {
+            self.full = true;
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        self.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }

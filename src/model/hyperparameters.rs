@@ -282,7 +282,11 @@ fn rope_scale(gguf: &Gguf) -> Result<f32, ModelError> {
             let key = ["llama.rope.scaling.factor", "llama.rope.scale_linear"]
                 .into_iter()
                 .find(|key| gguf.get(key).is_some());
-            key.map_or(Ok(1.0), |key| positive(gguf, key, None))
+            // A factor of 0 is how some converters write that there is none.
+            match key {
+                Some(key) if gguf.f32(key)? != 0.0 => positive(gguf, key, None),
+                _ => Ok(1.0),
+            }
         }
         other => Err(ModelError::Unsupported {
             feature: format!("RoPE scaling of type {other:?}"),

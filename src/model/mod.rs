@@ -8,6 +8,7 @@
 //! 4. [`Decoder`]: the weights on the GPU, and the kernels of all layers as one step.
 
 mod chat;
+mod date;
 mod decoder;
 mod error;
 pub mod gguf;

@@ -3,8 +3,11 @@
 #[path = "../gpu/adapters.rs"]
 mod adapters;
 mod decoder;
+mod format;
+mod fuzz_seed;
 #[path = "../support/gguf_writer.rs"]
 mod gguf_writer;
+mod llama_cpp_tokens;
 #[path = "../gpu/random.rs"]
 mod random;
 mod refusals;

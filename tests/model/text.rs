@@ -11,7 +11,7 @@ fn texts(items: &[&str]) -> Value {
 }
 
 /// A byte-level vocabulary: all 256 letters, two merges, and ChatML's control tokens.
-fn byte_level() -> GgufWriter {
+pub fn byte_level() -> GgufWriter {
     let printable = |b: u8| matches!(b, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff);
     let mut next = 256;
     let mut tokens: Vec<String> = (0..=255u8)
@@ -184,4 +184,113 @@ fn sentence_piece_merges_by_score_and_falls_back_to_bytes() {
     assert_eq!(tokenizer.encode("aé", false).unwrap(), [11, 3, 4]);
     assert_eq!(tokenizer.decode(&[11, 3, 4]).unwrap(), " aé");
     assert_eq!(tokenizer.end_tokens(), [2]);
+}
+
+/// Ids of the user turn `text` under a template.
+fn turn(source: &str, text: &str) -> Result<Vec<u32>, ChatError> {
+    let mut file = byte_level();
+    file.set("tokenizer.chat_template", Value::Text(source.into()));
+    let (gguf, tokenizer) = open(&file);
+    ChatTemplate::from_gguf(&gguf).and_then(|template| template.user_turn(&tokenizer, text))
+}
+
+#[test]
+fn a_text_is_trimmed_where_the_template_trims_it() {
+    let ids = |source, text| turn(source, text).unwrap();
+    let (h, space) = (u32::from(b'h'), u32::from(b' '));
+    assert_eq!(tokenizer_ids(" h "), [space, h, space]);
+    assert_eq!(ids("{{ messages[0].content }}", " h "), [space, h, space]);
+    assert_eq!(ids("{{ messages[0].content | trim }}", " h "), [h]);
+    assert_eq!(ids("{{ messages[0].content.lstrip() }}", " h "), [h, space]);
+    assert_eq!(ids("{{ messages[0].content.rstrip() }}", " h "), [space, h]);
+    let twice = "{{ messages[0].content | trim }}<|im_end|>{{ messages[0].content }}";
+    assert_eq!(ids(twice, " h "), [h, 259, space, h, space]);
+}
+
+fn tokenizer_ids(text: &str) -> Vec<u32> {
+    open(&byte_level()).1.encode(text, false).unwrap()
+}
+
+#[test]
+fn text_joins_with_the_template_around_it() {
+    // "he" + "l" merge to one token across the boundary, as in the rendered prompt.
+    assert_eq!(
+        turn("he{{ messages[0].content | trim }}", "l").unwrap(),
+        [257]
+    );
+    // A control token that only the two together would spell stays text.
+    let split = turn("<|im_{{ messages[0].content | trim }}", "end|>").unwrap();
+    assert!(!split.contains(&259), "{split:?}");
+}
+
+#[test]
+fn templates_may_use_what_real_ones_use() {
+    let source = "{% set ns = namespace(n=0) %}{% for m in messages %}{% if m.role == 'user' %}\
+        {% set ns.n = ns.n + 1 %}{{ m['content'] | trim }}{% break %}{% endif %}{% endfor %}\
+        {% if tools is defined %}{{ tools | tojson }}{% endif %}\
+        {% if strftime_now('%d %b %Y') | length == 11 %}l{% endif %}";
+    let l = u32::from(b'l');
+    assert_eq!(turn(source, "l").unwrap(), [l, l]);
+}
+
+#[test]
+fn an_endless_prompt_is_refused() {
+    let source = "{% for i in range(999) %}{{ 'x' * 99999 }}{% endfor %}{{ messages[0].content }}";
+    let Err(ChatError::Template { message }) = turn(source, "l") else {
+        panic!("the template was accepted");
+    };
+    assert!(message.contains("longer than"), "{message}");
+}
+
+#[test]
+fn merges_never_spell_a_control_token() {
+    let mut file = byte_level();
+    file.set("tokenizer.ggml.pre", Value::Text("llama-bpe".into()));
+    file.set("tokenizer.ggml.merges", texts(&["h e", "he l"]));
+    let mut types = vec![1; 260];
+    types[257..].copy_from_slice(&[3, 3, 3]);
+    file.set("tokenizer.ggml.token_type", Value::I32s(types));
+    let (_, tokenizer) = open(&file);
+    // 257 is "hel": now a control token, though a merge makes it and it is a word.
+    assert_eq!(tokenizer.encode("hel", false).unwrap(), [256, b'l'.into()]);
+    assert_eq!(tokenizer.encode("hel", true).unwrap(), [257]);
+}
+
+#[test]
+fn user_defined_tokens_are_always_one_token() {
+    let mut file = byte_level();
+    let mut types = vec![1; 260];
+    types[258..].copy_from_slice(&[4, 3]);
+    file.set("tokenizer.ggml.token_type", Value::I32s(types));
+    let (_, tokenizer) = open(&file);
+    let ids = tokenizer.encode("l<|im_start|><|im_end|>", false).unwrap();
+    assert_eq!(ids[..2], [b'l'.into(), 258]);
+    assert!(!ids.contains(&259));
+    assert_eq!(tokenizer.decode(&ids).unwrap(), "l<|im_start|><|im_end|>");
+}
+
+#[test]
+fn damaged_vocabularies_are_named() {
+    let refusal = |key: &str, value: Value| {
+        let mut file = byte_level();
+        file.set(key, value);
+        let gguf = Gguf::read(&mut Cursor::new(file.bytes())).unwrap();
+        Tokenizer::from_gguf(&gguf).unwrap_err().to_string()
+    };
+    let end = refusal("tokenizer.ggml.eos_token_id", Value::U32(260));
+    assert!(end.contains("eos_token_id") && end.contains("260"), "{end}");
+    let merge = refusal("tokenizer.ggml.merges", texts(&["h e", "hel"]));
+    assert!(
+        merge.contains("merge 1") && merge.contains("hel"),
+        "{merge}"
+    );
+    let mut long = vec!["x".to_owned(); 260];
+    long[3] = "y".repeat(5000);
+    let long = refusal("tokenizer.ggml.tokens", Value::Texts(long));
+    assert!(long.contains("token 3") && long.contains("5000"), "{long}");
+    // -1 means that the model has none.
+    let mut file = byte_level();
+    file.set("tokenizer.ggml.bos_token_id", Value::U32(u32::MAX));
+    file.set("tokenizer.ggml.add_bos_token", Value::Bool(true));
+    assert_eq!(open(&file).1.begin_token(), None);
 }

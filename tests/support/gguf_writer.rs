@@ -16,6 +16,8 @@ pub enum Value {
     Texts(Vec<String>),
     I32s(Vec<i32>),
     F32s(Vec<f32>),
+    /// Any type: its number in the format, and the bytes as they are.
+    Raw(u32, Vec<u8>),
 }
 
 /// A file in the making.
@@ -73,6 +75,10 @@ impl GgufWriter {
                 }
                 Value::Texts(v) => put_array(&mut out, 8, v, |out, text| put_text(out, text)),
                 Value::I32s(v) => put_array(&mut out, 5, v, |out, n| out.extend(n.to_le_bytes())),
+                Value::Raw(kind, bytes) => {
+                    out.extend(kind.to_le_bytes());
+                    out.extend(bytes);
+                }
                 Value::F32s(v) => put_array(&mut out, 6, v, |out, n| out.extend(n.to_le_bytes())),
             }
         }

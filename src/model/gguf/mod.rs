@@ -240,7 +240,7 @@ impl Gguf {
                 std::io::ErrorKind::UnexpectedEof => GgufError::Truncated {
                     what: what(),
                     needed: tensor.offset + range.end,
-                    given: self.file_len.min(tensor.offset + range.end - 1),
+                    given: (tensor.offset + range.end).saturating_sub(1),
                 },
                 _ => GgufError::Io {
                     what: what(),

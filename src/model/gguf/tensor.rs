@@ -160,13 +160,15 @@ pub struct TensorInfo {
 impl TensorInfo {
     /// Number of elements.
     pub fn elements(&self) -> u64 {
-        self.shape.iter().product()
+        self.shape
+            .iter()
+            .fold(1, |product, &n| product.saturating_mul(n))
     }
 
     /// Bytes of one row along the fastest axis.
     pub fn row_bytes(&self) -> u64 {
         let row = self.shape.first().copied().unwrap_or(0);
-        row / self.kind.block_size() * self.kind.block_bytes()
+        (row / self.kind.block_size()).saturating_mul(self.kind.block_bytes())
     }
 
     /// Reads a row of the table; `offset` still counts from the start of the data section.

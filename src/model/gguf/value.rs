@@ -182,7 +182,7 @@ impl Value {
     }
 
     /// The value as an integer, if it is one of any width.
-    fn integer(&self) -> Option<i128> {
+    pub(crate) fn as_integer(&self) -> Option<i128> {
         match *self {
             Self::U8(value) => Some(value.into()),
             Self::I8(value) => Some(value.into()),
@@ -198,7 +198,7 @@ impl Value {
 
     /// An integer of any width that fits in 64 unsigned bits; `key` names it in the error.
     pub fn as_u64(&self, key: &str) -> Result<u64, GgufError> {
-        self.integer()
+        self.as_integer()
             .and_then(|value| u64::try_from(value).ok())
             .ok_or_else(|| {
                 GgufError::wrong_type(key, "an unsigned 64-bit integer", self.describe())
@@ -207,7 +207,7 @@ impl Value {
 
     /// An integer of any width that fits in 32 unsigned bits; `key` names it in the error.
     pub fn as_u32(&self, key: &str) -> Result<u32, GgufError> {
-        self.integer()
+        self.as_integer()
             .and_then(|value| u32::try_from(value).ok())
             .ok_or_else(|| {
                 GgufError::wrong_type(key, "an unsigned 32-bit integer", self.describe())

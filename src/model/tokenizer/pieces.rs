@@ -1,0 +1,306 @@
+//! Encodes text without control tokens: byte-level BPE, and BPE as SentencePiece does it.
+//!
+//! Sources: the GPT-2 code for the byte alphabet, and llama.cpp's `llama-vocab.cpp` for what a
+//! pre-tokeniser's name means.
+
+use std::collections::{HashMap, HashSet};
+
+use tokenizers::{
+    Model, OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer, SplitDelimiterBehavior,
+    models::bpe::{BPE, Merges, Vocab},
+    pre_tokenizers::{
+        PreTokenizerWrapper, byte_level::ByteLevel, digits::Digits, split::Split,
+        split::SplitPattern,
+    },
+};
+
+use super::{TokenType, TokenizerError, check_length, special_token};
+use crate::model::{Gguf, GgufError};
+
+/// How SentencePiece writes a space.
+const SPACE: char = '\u{2581}';
+
+/// Encodes text that has no control tokens in it.
+#[derive(Clone, Debug)]
+pub(super) struct Pieces {
+    bpe: BPE,
+    rule: Rule,
+}
+
+#[derive(Clone, Debug)]
+enum Rule {
+    /// Split into words, each byte a letter of GPT-2's alphabet.
+    ByteLevel {
+        split: Vec<PreTokenizerWrapper>,
+        letters: HashMap<char, u8>,
+    },
+    /// One word with a mark for each space; with `prefix`, a space before the text.
+    SentencePiece { prefix: bool },
+}
+
+impl Pieces {
+    pub(super) fn from_gguf(
+        gguf: &Gguf,
+        tokens: &[String],
+        types: &[TokenType],
+    ) -> Result<Self, TokenizerError> {
+        match gguf.str("tokenizer.ggml.model")? {
+            "gpt2" => byte_level(gguf, tokens, types),
+            "llama" => sentence_piece(gguf, tokens, types),
+            other => Err(TokenizerError::Kind {
+                key: "tokenizer.ggml.model",
+                found: shortened(other),
+                supported: "gpt2 (byte-level BPE) and llama (SentencePiece BPE)",
+            }),
+        }
+    }
+
+    /// Appends the ids of `text`; `after_named` says that it stands at the start or after a
+    /// control token.
+    pub(super) fn encode(
+        &self,
+        text: &str,
+        after_named: bool,
+        ids: &mut Vec<u32>,
+    ) -> Result<(), TokenizerError> {
+        if text.is_empty() {
+            return Ok(());
+        }
+        match &self.rule {
+            Rule::ByteLevel { split, .. } => {
+                let mut words = PreTokenizedString::from(text);
+                for step in split {
+                    step.pre_tokenize(&mut words).map_err(library)?;
+                }
+                for (word, ..) in words.get_splits(OffsetReferential::Original, OffsetType::None) {
+                    self.encode_word(word, ids)?;
+                }
+            }
+            Rule::SentencePiece { prefix } => {
+                let mut word = text.replace(' ', "\u{2581}");
+                if *prefix && after_named {
+                    word.insert(0, SPACE);
+                }
+                self.encode_word(&word, ids)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn encode_word(&self, word: &str, ids: &mut Vec<u32>) -> Result<(), TokenizerError> {
+        let tokens = self.bpe.tokenize(word).map_err(library)?;
+        ids.extend(tokens.iter().map(|token| token.id));
+        Ok(())
+    }
+
+    /// The bytes a token stands for; none for a control token.
+    pub(super) fn text_of(&self, token: &str, kind: TokenType) -> Option<Vec<u8>> {
+        match (kind, &self.rule) {
+            (TokenType::Control, _) => None,
+            (TokenType::UserDefined, Rule::ByteLevel { .. }) => Some(token.as_bytes().to_vec()),
+            (TokenType::Byte, _) => Some(byte_token(token).into_iter().collect()),
+            (_, Rule::SentencePiece { .. }) => Some(token.replace(SPACE, " ").into_bytes()),
+            (_, Rule::ByteLevel { letters, .. }) => Some(letter_bytes(token, letters)),
+        }
+    }
+
+    /// Whether a file that doesn't say so wants its begin token before a prompt.
+    pub(super) fn begins_by_default(&self) -> bool {
+        matches!(self.rule, Rule::SentencePiece { .. })
+    }
+}
+
+/// Byte-level BPE (GPT-2 and its kin).
+fn byte_level(
+    gguf: &Gguf,
+    tokens: &[String],
+    types: &[TokenType],
+) -> Result<Pieces, TokenizerError> {
+    const PRE: &str = "tokenizer.ggml.pre";
+    let pre = match gguf.get(PRE) {
+        Some(value) => value.as_str(PRE)?,
+        None => "default",
+    };
+    let split = pre_tokenizer(PRE, pre)?;
+    let control: HashSet<&str> = of_type(tokens, types, TokenType::Control).collect();
+    let mut seen = HashSet::new();
+    let mut merges = Merges::new();
+    for (index, merge) in gguf.strings("tokenizer.ggml.merges")?.iter().enumerate() {
+        // No token of the byte alphabet has a space in it.
+        let Some((left, right)) = merge
+            .split_once(' ')
+            .filter(|(_, right)| !right.contains(' '))
+        else {
+            let merge = shortened(merge);
+            return Err(TokenizerError::Merge { index, merge });
+        };
+        // A merge must not spell a control token out of text; of two equal ones the first counts.
+        if !control.contains(format!("{left}{right}").as_str()) && seen.insert((left, right)) {
+            merges.push((left.to_owned(), right.to_owned()));
+        }
+    }
+    let bpe = BPE::builder()
+        .vocab_and_merges(vocabulary(tokens, types), merges)
+        // Llama 3 takes a whole word that is a token as it is, whatever the merges say.
+        .ignore_merges(pre.starts_with("llama"))
+        .build()
+        .map_err(library)?;
+    let letters = byte_letters();
+    let rule = Rule::ByteLevel { split, letters };
+    Ok(Pieces { bpe, rule })
+}
+
+/// How text is split into words before merging, by the pre-tokeniser's name.
+fn pre_tokenizer(
+    key: &'static str,
+    name: &str,
+) -> Result<Vec<PreTokenizerWrapper>, TokenizerError> {
+    // With `true`, split by GPT-2's pattern; then write bytes as letters.
+    let byte_level = |split| PreTokenizerWrapper::ByteLevel(ByteLevel::new(false, true, split));
+    let pattern = |digits: &str| {
+        // The contractions, words, digits, punctuation and white space of Llama 3 and Qwen 2.
+        let pattern = format!(
+            r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|{digits}| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+        );
+        let pattern = SplitPattern::Regex(pattern);
+        let split = Split::new(pattern, SplitDelimiterBehavior::Isolated, false);
+        Ok::<_, TokenizerError>(PreTokenizerWrapper::Split(split.map_err(library)?))
+    };
+    Ok(match name {
+        "default" | "gpt-2" | "gpt2" => vec![byte_level(true)],
+        // Every digit on its own, then GPT-2's pattern.
+        "smollm" => vec![
+            PreTokenizerWrapper::Digits(Digits::new(true)),
+            byte_level(true),
+        ],
+        "llama-bpe" | "llama3" | "llama-v3" => vec![pattern(r"\p{N}{1,3}")?, byte_level(false)],
+        "qwen2" => vec![pattern(r"\p{N}")?, byte_level(false)],
+        other => {
+            return Err(TokenizerError::Kind {
+                key,
+                found: shortened(other),
+                supported: "default, gpt-2, smollm, llama-bpe and qwen2",
+            });
+        }
+    })
+}
+
+/// SentencePiece BPE (Llama 2 and its kin): a merge's priority is the score of what it makes.
+fn sentence_piece(
+    gguf: &Gguf,
+    tokens: &[String],
+    types: &[TokenType],
+) -> Result<Pieces, TokenizerError> {
+    const SCORES: &str = "tokenizer.ggml.scores";
+    let scores = match gguf.get(SCORES) {
+        Some(value) => value.as_f32s(SCORES)?,
+        None => {
+            let (key, expected) = (SCORES.to_owned(), "an array of F32");
+            return Err(GgufError::KeyMissing { key, expected }.into());
+        }
+    };
+    check_length("scores", scores.len(), tokens.len())?;
+    // Neither control nor byte tokens are spelled by text, nor parts of what is.
+    let spelled = |kind: TokenType| matches!(kind, TokenType::Text | TokenType::UserDefined);
+    let ids: HashMap<&str, usize> = tokens
+        .iter()
+        .enumerate()
+        .filter(|(id, _)| spelled(types[*id]))
+        .map(|(id, token)| (token.as_str(), id))
+        .collect();
+    let mut merges: Vec<(f32, [usize; 2], (&str, &str))> = Vec::new();
+    for (id, token) in tokens.iter().enumerate() {
+        if ids.get(token.as_str()) != Some(&id) {
+            continue;
+        }
+        for (at, _) in token.char_indices().skip(1) {
+            let (left, right) = token.split_at(at);
+            if let (Some(l), Some(r)) = (ids.get(left), ids.get(right)) {
+                merges.push((scores[id], [*l, *r], (left, right)));
+            }
+        }
+    }
+    merges.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+    let merges: Merges = merges
+        .into_iter()
+        .map(|(_, _, (left, right))| (left.to_owned(), right.to_owned()))
+        .collect();
+    const PREFIX: &str = "tokenizer.ggml.add_space_prefix";
+    let prefix = match gguf.get(PREFIX) {
+        Some(value) => value.as_bool(PREFIX)?,
+        None => true,
+    };
+    let mut vocabulary = vocabulary(tokens, types);
+    let mut builder = BPE::builder().fuse_unk(true).byte_fallback(true);
+    // For vocabularies that lack a token for some byte.
+    if let Some(unknown) = special_token(gguf, "unknown", tokens.len())? {
+        let name = tokens[unknown as usize].clone();
+        vocabulary.insert(name.clone(), unknown);
+        builder = builder.unk_token(name);
+    }
+    let bpe = builder
+        .vocab_and_merges(vocabulary, merges)
+        .build()
+        .map_err(library)?;
+    let rule = Rule::SentencePiece { prefix };
+    Ok(Pieces { bpe, rule })
+}
+
+/// What text may become: every token but the control tokens.
+fn vocabulary(tokens: &[String], types: &[TokenType]) -> Vocab {
+    let entries = (0u32..).zip(tokens).zip(types);
+    entries
+        .filter(|(_, kind)| **kind != TokenType::Control)
+        .map(|((id, token), _)| (token.clone(), id))
+        .collect()
+}
+
+fn of_type<'t>(
+    tokens: &'t [String],
+    types: &[TokenType],
+    wanted: TokenType,
+) -> impl Iterator<Item = &'t str> {
+    let pairs = tokens.iter().zip(types);
+    pairs
+        .filter(move |(_, kind)| **kind == wanted)
+        .map(|(token, _)| token.as_str())
+}
+
+fn library(error: tokenizers::Error) -> TokenizerError {
+    TokenizerError::Library {
+        message: error.to_string(),
+    }
+}
+
+/// A text from the file, short enough for an error message.
+fn shortened(text: &str) -> String {
+    text.chars().take(64).collect()
+}
+
+/// GPT-2 writes each byte as a printable letter; this is the way back.
+fn byte_letters() -> HashMap<char, u8> {
+    let printable = |byte: &u8| matches!(byte, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff);
+    let rest = (0..=255u8).filter(|byte| !printable(byte)).zip(256u32..);
+    let moved = rest.filter_map(|(byte, code)| Some((char::from_u32(code)?, byte)));
+    let kept = (0..=255u8)
+        .filter(printable)
+        .map(|byte| (char::from(byte), byte));
+    kept.chain(moved).collect()
+}
+
+fn letter_bytes(token: &str, letters: &HashMap<char, u8>) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(token.len());
+    for letter in token.chars() {
+        match letters.get(&letter) {
+            Some(byte) => bytes.push(*byte),
+            None => bytes.extend_from_slice(letter.encode_utf8(&mut [0; 4]).as_bytes()),
+        }
+    }
+    bytes
+}
+
+/// The byte of a token such as `<0x0A>`.
+fn byte_token(token: &str) -> Option<u8> {
+    let digits = token.strip_prefix("<0x")?.strip_suffix('>')?;
+    u8::from_str_radix(digits, 16).ok()
+}
