@@ -384,7 +384,12 @@ fn prompts_of_many_rows_take_the_prefill_kernel() {
             let mut many = case(heads, kv_heads, dim, queries, keys);
             many.problem.lse = true;
             let explained = gpu.gpu.plan_attention(&many.problem).unwrap().explain();
-            assert!(explained.contains("attention/prefill"), "{explained}");
+            let hardware = gpu.name.contains("hardware");
+            assert_eq!(
+                explained.contains("attention/prefill"),
+                hardware,
+                "{explained}"
+            );
             check(gpu, &many, 40);
             many.problem.mask = Mask::None;
             check(gpu, &many, 41);
