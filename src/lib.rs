@@ -38,7 +38,7 @@ pub mod verify;
 
 pub use wgpu;
 
-/// The README's example, compiled and run as a doc test.
+/// The README's example, compiled as a doc test.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

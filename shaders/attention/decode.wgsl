@@ -47,6 +47,11 @@ fn accumulate_key(j: u32, lane: u32, value_base: u32) {
     }
 }
 
+// Query of a row of the chunk.
+fn query_of(row: u32) -> u32 {
+    return params.chunk_start + row / params.group;
+}
+
 @compute @workgroup_size(WORKGROUP_X, WORKGROUP_Y, WORKGROUP_Z)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -57,16 +62,18 @@ fn main(
     let past = lengths[sequence].past;
     let queries = min(lengths[sequence].queries, params.max_queries);
     let keys = min(past + lengths[sequence].queries, params.max_keys);
-    let rows = queries * params.group;
+    // Rows count from the chunk's first query.
+    let chunk = min(max(queries, params.chunk_start) - params.chunk_start, params.chunk);
+    let rows = chunk * params.group;
     let row0 = group.x * ROWS;
-    let last_query = min(row0 + ROWS, max(rows, 1u)) - 1u;
+    let last_row = min(row0 + ROWS, max(rows, 1u)) - 1u;
 
     // An idle workgroup runs no tile and stores nothing; it does not return, for barriers follow.
     let begin = group.y * SPAN;
-    let seen = min(begin + SPAN, visible_end(last_query / params.group, past, keys));
+    let seen = min(begin + SPAN, visible_end(query_of(last_row), past, keys));
     let end = select(begin, seen, row0 < rows && seen > begin);
     // Tiles before the window of every row are masked for all of them: skipping changes no bit.
-    let window = max(begin, window_begin(row0 / params.group, past));
+    let window = max(begin, window_begin(query_of(row0), past));
     let first_tile = begin + (window - begin) / LANES * LANES;
 
     for (var part = 0u; part < K_PARTS; part++) {
@@ -74,7 +81,7 @@ fn main(
         for (var r = 0u; r < ROWS; r++) {
             let row = min(row0 + r, max(rows, 1u) - 1u);
             let head = kv_head * params.group + row % params.group;
-            let token = first_query(sequence, queries) + row / params.group;
+            let token = first_query(sequence, queries) + query_of(row);
             let at = sequence * params.q_batch + token * params.q_token
                 + head * params.q_head + min(quad, K_QUADS - 1u);
             let q = query_quad(query[at]) * params.scale;
@@ -105,7 +112,7 @@ fn main(
         for (var r = 0u; r < ROWS; r++) {
             let packed = min(row0 + r, rows - 1u);
             let head = kv_head * params.group + packed % params.group;
-            let row = Row(sequence, head, packed / params.group, past);
+            let row = Row(sequence, head, query_of(packed), past);
             let score = modified_score(scores[r], row, own_key);
             // A score at MASKED comes from a bias that hides the key.
             seen_key[r] = own_key < end && visible(row, own_key) && in_window(row, own_key)
@@ -138,7 +145,7 @@ fn main(
             let row = row0 + r;
             if row < rows {
                 let head = kv_head * params.group + row % params.group;
-                let q = sequence * params.max_queries + row / params.group;
+                let q = sequence * params.chunk + row / params.group;
                 let state = (q * params.query_heads + head) * params.max_spans + group.y;
                 for (var part = 0u; part < V_PARTS; part++) {
                     let quad = part * LANES + lane;

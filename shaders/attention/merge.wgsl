@@ -18,7 +18,7 @@ fn main(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let head = group.x;
-    let q = group.y;
+    let q = params.chunk_start + group.y;
     let sequence = group.z;
     let queries = min(lengths[sequence].queries, params.max_queries);
     if q >= queries {
@@ -26,8 +26,9 @@ fn main(
     }
     let keys = min(lengths[sequence].past + lengths[sequence].queries, params.max_keys);
     let spans = (keys + SPAN - 1u) / SPAN;
+    let kept = (sequence * params.chunk + group.y) * params.query_heads + head;
+    let first = kept * params.max_spans;
     let row = (sequence * params.max_queries + q) * params.query_heads + head;
-    let first = row * params.max_spans;
 
     var maximum = sink(head);
     for (var span = 0u; span < spans; span++) {

@@ -22,6 +22,8 @@ struct AttentionParams {
     o_token: u32,
     o_head: u32,
     max_spans: u32,   // spans a row of partial states has room for
+    chunk_start: u32, // first query of this chunk: the workspace holds some queries at a time
+    chunk: u32,       // queries of a sequence that the workspace holds
     tree_words: u32,  // words of a node's ancestor set
     tree_base: u32,   // first word of the ancestor sets in a sequence's tree
     tree_depth: u32,  // first word of the depths

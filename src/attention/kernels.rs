@@ -33,6 +33,8 @@ shared_struct! {
         pub o_token: u32,
         pub o_head: u32,
         pub max_spans: u32,
+        pub chunk_start: u32,
+        pub chunk: u32,
         pub tree_words: u32,
         pub tree_base: u32,
         pub tree_depth: u32,
@@ -189,7 +191,7 @@ fn key(element: Element) -> Source {
     }
 }
 
-fn value(element: Element) -> Source {
+pub(super) fn value(element: Element) -> Source {
     match element {
         Element::F32 => shader!("attention/elements/value_f32.wgsl"),
         Element::F16 => shader!("attention/elements/value_f16.wgsl"),
@@ -197,7 +199,7 @@ fn value(element: Element) -> Source {
     }
 }
 
-fn output(element: Element) -> Source {
+pub(super) fn output(element: Element) -> Source {
     match element {
         Element::F32 => shader!("attention/elements/output_f32.wgsl"),
         Element::F16 => shader!("attention/elements/output_f16.wgsl"),

@@ -1,15 +1,18 @@
 //! Tiled online-softmax attention: problem, plan, encode.
 
+mod call;
 mod error;
 mod kernels;
+mod merge_states;
 mod plan;
 mod problem;
 
-pub use error::AttentionError;
-pub use plan::{
-    Attention, AttentionIo, AttentionPlan, AttentionWorkspace, PreparedAttention, lengths,
-    ragged_lengths,
+pub use call::{
+    Attention, AttentionIo, AttentionWorkspace, PreparedAttention, lengths, ragged_lengths,
 };
+pub use error::AttentionError;
+pub use merge_states::{MergeStates, MergeStatesIo, MergeStatesProblem, PreparedMergeStates};
+pub use plan::AttentionPlan;
 pub use problem::{AttentionProblem, BiasLayout, Element, Mask, RaggedTotals, TensorLayout};
 
 use crate::gpu::{Capabilities, Kernel};
@@ -50,6 +53,9 @@ pub(crate) fn variants(capabilities: &Capabilities) -> Vec<Kernel> {
                 kernels.extend(all(capabilities, &problem));
             }
         }
+    }
+    for element in Element::ALL {
+        kernels.push(merge_states::kernel(64, element));
     }
     // Everything on top, with each mask.
     for mask in [Mask::None, Mask::Causal, Mask::Tree { max_nodes: 64 }] {

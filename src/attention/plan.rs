@@ -1,22 +1,19 @@
-//! A problem turned into kernels, and kernels bound to buffers.
+//! A problem turned into kernels.
 
-use std::{fmt::Write as _, sync::Arc};
-
-use wgpu::{BindGroup, Buffer, ComputePass};
+use std::fmt::Write as _;
 
 use super::{
-    AttentionError, AttentionProblem, Mask,
-    kernels::{self, AttentionParams, Extra, MAX_HEADS, SPAN},
+    AttentionError, AttentionProblem, PreparedAttention,
+    kernels::{self, Extra, SPAN},
 };
-use crate::{
-    gpu::{AdapterClass, BufferView, Gpu, GpuError, Kernel, Pipeline},
-    ops::Dispatch,
-    tree::{self, BlobField},
-};
+use crate::gpu::{AdapterClass, Gpu, Kernel};
 
 /// Packed rows of a KV head above which the prefill kernel takes over, where the problem allows
 /// it: two of its blocks.
-const PREFILL_ABOVE: u32 = 64;
+pub(super) const PREFILL_ABOVE: u32 = 64;
+
+/// Workspace above which queries take turns instead of having room each.
+const WORKSPACE_BYTES: u64 = 16 << 20;
 
 /// Most packed rows of a block of the decode kernel: more would not fit the registers.
 const MAX_ROWS: u32 = 8;
@@ -101,72 +98,47 @@ impl Gpu {
     }
 }
 
-/// The buffers of one attention call.
-#[derive(Clone, Copy, Debug)]
-pub struct AttentionIo<'a> {
-    /// `Q` in the problem's layout.
-    pub query: BufferView<'a>,
-    /// `K`.
-    pub key: BufferView<'a>,
-    /// `V`.
-    pub value: BufferView<'a>,
-    /// `O`, written.
-    pub output: BufferView<'a>,
-    /// LSE `[batch, max_queries, query_head]` of f32, written; natural logarithm, and
-    /// [`NO_KEY`](super::NO_KEY) for a row that sees no key. Given exactly when the problem asks for it.
-    pub lse: Option<BufferView<'a>>,
-    /// Lengths, `[batch]` of four u32s: queries; keys before the first query (`keys - queries`,
-    /// wrapping where there are fewer keys); and, in a ragged batch, tokens before the sequence's
-    /// first query and first key. See [`lengths`] and [`ragged_lengths`].
-    pub lengths: BufferView<'a>,
-    /// The bias in its layout, given exactly when the problem has one.
-    pub bias: Option<BufferView<'a>>,
-    /// Blobs of [`tree::DraftTree`] one after the other, given exactly for [`Mask::Tree`].
-    pub tree: Option<BufferView<'a>>,
-}
-
-/// The words of a lengths buffer for sequences of `(queries, keys)` in a padded batch.
-pub fn lengths(sequences: &[(u32, u32)]) -> Vec<[u32; 4]> {
-    sequences
-        .iter()
-        .map(|(queries, keys)| [*queries, keys.wrapping_sub(*queries), 0, 0])
-        .collect()
-}
-
-/// The words of a lengths buffer for sequences of `(queries, keys)` that follow each other without
-/// padding, queries in one tensor and keys in another: see [`AttentionProblem::ragged`].
-pub fn ragged_lengths(sequences: &[(u32, u32)]) -> Vec<[u32; 4]> {
-    let mut words = lengths(sequences);
-    let (mut query_start, mut key_start) = (0u32, 0u32);
-    for (word, (queries, keys)) in words.iter_mut().zip(sequences) {
-        word[2] = query_start;
-        word[3] = key_start;
-        query_start = query_start.wrapping_add(*queries);
-        key_start = key_start.wrapping_add(*keys);
-    }
-    words
-}
-
 impl AttentionPlan {
+    pub(super) fn gpu(&self) -> &Gpu {
+        &self.gpu
+    }
+
     /// The problem that was planned.
     pub fn problem(&self) -> &AttentionProblem {
         &self.problem
     }
 
-    fn max_spans(&self) -> u32 {
+    pub(super) fn max_spans(&self) -> u32 {
         self.problem.max_keys.div_ceil(SPAN)
+    }
+
+    /// Queries of a sequence whose partial states the workspace holds at a time.
+    pub(super) fn chunk(&self) -> u32 {
+        let problem = &self.problem;
+        let states =
+            u64::from(problem.batch) * u64::from(problem.query_heads) * u64::from(self.max_spans());
+        let query_bytes = states * (u64::from(problem.value_dim) + 4) * 4;
+        let fitting = WORKSPACE_BYTES / query_bytes.max(1);
+        let fitting = u32::try_from(fitting).unwrap_or(u32::MAX).max(1);
+        // With a prefill kernel only calls of few rows come here.
+        let most = match self.prefill {
+            Some(_) => PREFILL_ABOVE / problem.group().max(1),
+            None => problem.max_queries,
+        };
+        fitting.min(most.clamp(1, problem.max_queries))
     }
 
     fn partial_rows(&self) -> u64 {
         let p = &self.problem;
         u64::from(p.batch)
-            * u64::from(p.max_queries)
+            * u64::from(self.chunk())
             * u64::from(p.query_heads)
             * u64::from(self.max_spans())
     }
 
-    /// Bytes of workspace: the partial states of the spans. It grows with queries, and with keys
-    /// only by one state for every 256 of them.
+    /// Bytes of workspace: the partial states of the spans of some queries, which take turns in
+    /// it. Above 16 MiB it does not grow with the queries; one query needs one state of
+    /// `value_dim + 4` f32s a head for every 256 keys.
     pub fn workspace_bytes(&self) -> u64 {
         self.partial_rows() * (u64::from(self.problem.value_dim) + 4) * 4
     }
@@ -225,301 +197,5 @@ impl AttentionPlan {
             decode,
             merge: self.gpu.pipeline(&self.merge).await?,
         })
-    }
-}
-
-/// A compiled plan.
-#[derive(Clone, Debug)]
-pub struct PreparedAttention {
-    plan: AttentionPlan,
-    decode: Vec<(u32, Arc<Pipeline>)>,
-    merge: Arc<Pipeline>,
-    prefill: Option<Arc<Pipeline>>,
-}
-
-/// Room for the partial states of one call at a time; calls that follow each other in one pass
-/// may share it.
-#[derive(Clone, Debug)]
-pub struct AttentionWorkspace(Buffer);
-
-impl PreparedAttention {
-    /// The plan.
-    pub fn plan(&self) -> &AttentionPlan {
-        &self.plan
-    }
-
-    /// Allocates a workspace of [`AttentionPlan::workspace_bytes`].
-    ///
-    /// # Errors
-    /// [`GpuError::LimitExceeded`] when it passes the device's limits.
-    pub fn workspace(&self) -> Result<AttentionWorkspace, AttentionError> {
-        let bytes = self.plan.workspace_bytes();
-        Ok(AttentionWorkspace(
-            self.plan.gpu.storage("attention workspace", bytes)?,
-        ))
-    }
-
-    /// Binds buffers. The result records the call any number of times and allocates nothing then.
-    ///
-    /// # Errors
-    /// [`AttentionError::ViewTooSmall`], [`AttentionError::Argument`], and through
-    /// [`AttentionError::Gpu`] the errors of a misaligned, aliased or oversized view.
-    pub fn bind(
-        &self,
-        workspace: &AttentionWorkspace,
-        io: &AttentionIo<'_>,
-    ) -> Result<Attention, AttentionError> {
-        self.check(io)?;
-        let gpu = &self.plan.gpu;
-        let params = gpu.uniform(
-            "attention params",
-            &self.params(io.bias.map_or(0, |bias| bias.size)),
-        );
-        let heads = gpu.uniform("attention head values", &self.head_values());
-        let workspace = ("workspace", BufferView::whole(&workspace.0));
-        let common = [
-            ("params", BufferView::whole(&params)),
-            ("lengths", io.lengths),
-            ("query", io.query),
-            ("key", io.key),
-            ("value", io.value),
-        ];
-        let extra = |extra: &Extra| match extra {
-            Extra::Tree => io.tree.map(|tree| ("tree", tree)),
-            Extra::Bias => io.bias.map(|bias| ("bias", bias)),
-            Extra::Heads => Some(("head values", BufferView::whole(&heads))),
-            Extra::Lse => io.lse.map(|lse| ("lse", lse)),
-        };
-        let problem = &self.plan.problem;
-        let mut decode_views = common.to_vec();
-        decode_views.push(workspace);
-        decode_views.extend(kernels::decode_extras(problem).iter().filter_map(extra));
-        let mut merge_views = common[..2].to_vec();
-        merge_views.extend([workspace, ("output", io.output)]);
-        merge_views.extend(kernels::merge_extras(problem).iter().filter_map(extra));
-        let mut prefill_views = common.to_vec();
-        prefill_views.push(("output", io.output));
-        prefill_views.extend(kernels::prefill_extras(problem).iter().filter_map(extra));
-        let bind = |pipeline: &Arc<Pipeline>, views: &[(&'static str, BufferView<'_>)]| {
-            let arguments: Result<BindGroup, GpuError> = gpu.bind(pipeline, views);
-            Ok::<_, GpuError>(Dispatch::new(pipeline.clone(), arguments?))
-        };
-        let decode = (self.decode.iter())
-            .map(|(rows, pipeline)| Ok((*rows, bind(pipeline, &decode_views)?)));
-        Ok(Attention {
-            decode: decode.collect::<Result<_, GpuError>>()?,
-            merge: bind(&self.merge, &merge_views)?,
-            prefill: match &self.prefill {
-                Some(pipeline) => Some(bind(pipeline, &prefill_views)?),
-                None => None,
-            },
-            batch: problem.batch,
-            query_heads: problem.query_heads,
-            kv_heads: problem.kv_heads,
-            max_queries: problem.max_queries,
-            max_keys: problem.max_keys,
-        })
-    }
-
-    fn check(&self, io: &AttentionIo<'_>) -> Result<(), AttentionError> {
-        let problem = &self.plan.problem;
-        let batch = u64::from(problem.batch);
-        let mut needs = vec![
-            ("query", io.query.size, problem.extent("query")),
-            ("key", io.key.size, problem.extent("key")),
-            ("value", io.value.size, problem.extent("value")),
-            ("output", io.output.size, problem.extent("output")),
-            ("lengths", io.lengths.size, batch * 16),
-        ];
-        match (problem.lse, io.lse) {
-            (true, Some(lse)) => {
-                let rows = batch * u64::from(problem.max_queries) * u64::from(problem.query_heads);
-                needs.push(("lse", lse.size, rows * 4));
-            }
-            (false, None) => {}
-            (true, None) => {
-                return Err(AttentionError::Argument {
-                    name: "lse",
-                    problem: "is missing, but the problem asks for the LSE",
-                });
-            }
-            (false, Some(_)) => {
-                return Err(AttentionError::Argument {
-                    name: "lse",
-                    problem: "was given, but the problem's `lse` is false and it would stay unwritten",
-                });
-            }
-        }
-        match (problem.bias, io.bias) {
-            (Some(layout), Some(bias)) => needs.push((
-                "bias",
-                bias.size,
-                layout.extent(problem.batch, problem.query_heads, problem.max_queries)
-                    + u64::from(problem.max_keys) * 4,
-            )),
-            (None, None) => {}
-            (Some(_), None) => {
-                return Err(AttentionError::Argument {
-                    name: "bias",
-                    problem: "is missing, but the problem has a bias layout",
-                });
-            }
-            (None, Some(_)) => {
-                return Err(AttentionError::Argument {
-                    name: "bias",
-                    problem: "was given, but the problem has no bias layout",
-                });
-            }
-        }
-        match (problem.mask, io.tree) {
-            (Mask::Tree { max_nodes }, Some(tree)) => {
-                needs.push((
-                    "tree",
-                    tree.size,
-                    batch * tree::blob_words(max_nodes as usize) as u64 * 4,
-                ));
-            }
-            (Mask::Tree { .. }, None) => {
-                return Err(AttentionError::Argument {
-                    name: "tree",
-                    problem: "is missing, but the mask is a draft tree",
-                });
-            }
-            (_, None) => {}
-            (_, Some(_)) => {
-                return Err(AttentionError::Argument {
-                    name: "tree",
-                    problem: "was given, but the mask is not a draft tree",
-                });
-            }
-        }
-        // Kernels of one call run one after the other, so the device would not notice.
-        let inputs = [
-            ("query", Some(io.query)),
-            ("key", Some(io.key)),
-            ("value", Some(io.value)),
-            ("lengths", Some(io.lengths)),
-            ("tree", io.tree),
-            ("bias", io.bias),
-        ];
-        for (written, view) in [("output", Some(io.output)), ("lse", io.lse)] {
-            for (other, input) in inputs {
-                if let (Some(view), Some(input)) = (view, input)
-                    && view.overlaps(&input)
-                {
-                    return Err(GpuError::Alias { written, other }.into());
-                }
-            }
-        }
-        for (name, given, needed) in needs {
-            if given < needed {
-                return Err(AttentionError::ViewTooSmall {
-                    name,
-                    needed,
-                    given,
-                });
-            }
-        }
-        Ok(())
-    }
-
-    /// ALiBi slope and sink of each head, in the base-2 domain.
-    fn head_values(&self) -> [[f32; 4]; MAX_HEADS as usize] {
-        let problem = &self.plan.problem;
-        let value = |values: &Option<Vec<f32>>, head: usize| {
-            let values = values.as_deref().unwrap_or_default();
-            values.get(head).copied().unwrap_or(0.0) * std::f32::consts::LOG2_E
-        };
-        std::array::from_fn(|head| {
-            [
-                value(&problem.alibi_slopes, head),
-                value(&problem.sinks, head),
-                0.0,
-                0.0,
-            ]
-        })
-    }
-
-    fn params(&self, bias_bytes: u64) -> AttentionParams {
-        let p = &self.plan.problem;
-        let max_nodes = match p.mask {
-            Mask::Tree { max_nodes } => max_nodes,
-            _ => 0,
-        };
-        let bias = p.bias.unwrap_or_default();
-        AttentionParams {
-            query_heads: p.query_heads,
-            kv_heads: p.kv_heads,
-            group: p.group(),
-            max_queries: p.max_queries,
-            max_keys: p.max_keys,
-            total_queries: p.total_queries(),
-            total_keys: p.total_keys(),
-            q_batch: p.batch_stride(&p.query) / 4,
-            q_token: p.query.token_stride / 4,
-            q_head: p.query.head_stride / 4,
-            k_batch: p.batch_stride(&p.key) / 4,
-            k_token: p.key.token_stride / 4,
-            k_head: p.key.head_stride / 4,
-            v_batch: p.batch_stride(&p.value) / 4,
-            v_token: p.value.token_stride / 4,
-            v_head: p.value.head_stride / 4,
-            o_batch: p.batch_stride(&p.output) / 4,
-            o_token: p.output.token_stride / 4,
-            o_head: p.output.head_stride / 4,
-            max_spans: self.plan.max_spans(),
-            tree_words: tree::ancestor_words(max_nodes as usize) as u32,
-            tree_base: tree::ancestors_offset(max_nodes as usize) as u32,
-            tree_depth: tree::field_offset(BlobField::Depth, max_nodes as usize) as u32,
-            prefix: match p.mask {
-                Mask::Prefix { keys } => keys,
-                _ => 0,
-            },
-            // Distances are signed: a window beyond every key sees all of them.
-            window: p.window.unwrap_or(0).min(i32::MAX as u32),
-            bias_batch: bias.batch_stride,
-            bias_head: bias.head_stride,
-            bias_query: bias.query_stride,
-            bias_size: u32::try_from(bias_bytes / 4).unwrap_or(u32::MAX),
-            softcap: p.softcap.unwrap_or(1.0) * std::f32::consts::LOG2_E,
-            tree_stride: tree::blob_words(max_nodes as usize) as u32,
-            scale: p.scale * std::f32::consts::LOG2_E,
-        }
-    }
-}
-
-/// Attention bound to its buffers, ready to be recorded.
-#[derive(Clone, Debug)]
-pub struct Attention {
-    decode: Vec<(u32, Dispatch)>,
-    merge: Dispatch,
-    prefill: Option<Dispatch>,
-    batch: u32,
-    query_heads: u32,
-    kv_heads: u32,
-    max_queries: u32,
-    max_keys: u32,
-}
-
-impl Attention {
-    /// Records the call for at most `queries` queries and `keys` keys a sequence; both are cut to
-    /// the problem's capacity. The lengths buffer says how many there are; a bound that is too
-    /// low leaves keys or queries out, one that is too high costs idle workgroups.
-    pub fn encode(&self, pass: &mut ComputePass<'_>, queries: u32, keys: u32) {
-        let queries = queries.min(self.max_queries);
-        let rows = queries * (self.query_heads / self.kv_heads);
-        if let Some(prefill) = self.prefill.as_ref().filter(|_| rows > PREFILL_ABOVE) {
-            let blocks = rows.div_ceil(kernels::PREFILL_ROWS);
-            return prefill.encode(pass, [blocks, self.kv_heads, self.batch]);
-        }
-        let spans = keys.min(self.max_keys).div_ceil(SPAN);
-        let fitting = self.decode.iter().find(|(block, _)| *block >= rows);
-        let Some((block, decode)) = fitting.or(self.decode.last()) else {
-            return;
-        };
-        let sequences = self.batch * self.kv_heads;
-        decode.encode(pass, [rows.div_ceil(*block), spans, sequences]);
-        self.merge
-            .encode(pass, [self.query_heads, queries, self.batch]);
     }
 }

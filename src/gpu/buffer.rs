@@ -137,6 +137,7 @@ impl Gpu {
     /// A uniform buffer that holds a kernel's parameter struct.
     pub(crate) fn uniform<T: NoUninit>(&self, label: &str, params: &T) -> Buffer {
         let bytes = bytemuck::bytes_of(params);
+        self.count_allocation(bytes.len() as u64);
         let buffer = self.device().create_buffer(&BufferDescriptor {
             label: Some(label),
             size: (bytes.len() as u64).next_multiple_of(16),

@@ -26,6 +26,7 @@ pub use kernel::{Binding, Kernel, Source};
 pub use layout::StructLayout;
 pub(crate) use layout::shared_struct;
 pub use limits::Limit;
+pub(crate) use limits::check as check_limit;
 pub use pipeline::Pipeline;
 pub use readback::ReadBack;
 
@@ -79,7 +80,7 @@ impl Gpu {
         &self.0.capabilities
     }
 
-    /// Bytes of all storage buffers that were ever made through this `Gpu`, freed ones included.
+    /// Bytes of all storage and uniform buffers that were ever made through this `Gpu`, freed ones included.
     pub fn allocated_bytes(&self) -> u64 {
         self.0.allocated.load(Ordering::Relaxed)
     }

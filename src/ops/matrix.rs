@@ -112,6 +112,11 @@ impl Matrix {
         self.columns.div_ceil(BLOCK as u32)
     }
 
+    /// Parts it was split into, so that each fits a binding.
+    pub fn parts(&self) -> usize {
+        self.parts.len()
+    }
+
     /// Bytes of GPU memory the matrix takes.
     pub fn bytes(&self) -> u64 {
         let size = |p: &Part| p.quants.size() + p.scales.as_ref().map_or(0, Buffer::size);

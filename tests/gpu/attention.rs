@@ -828,3 +828,162 @@ fn every_wrong_argument_is_a_typed_error() {
         }
     });
 }
+
+#[test]
+fn merged_states_equal_attention_over_all_keys() {
+    use sunfleck::attention::{MergeStatesIo, MergeStatesProblem};
+    on_every_adapter(|gpu| {
+        let (heads, dim, queries) = (3usize, 40usize, 4usize);
+        // Shares of the keys, one of them empty for every row.
+        let shares = [20usize, 0, 300, 7];
+        let keys: usize = shares.iter().sum();
+        let rows = queries * heads;
+        let mut random = Random(70);
+        let q = random.normals(rows * dim);
+        let k = random.normals(keys * heads * dim);
+        let v = random.normals(keys * heads * dim);
+        let whole_problem = |keys: usize| {
+            let mut p = AttentionProblem::new(
+                heads as u32,
+                heads as u32,
+                dim as u32,
+                4,
+                keys.max(1) as u32,
+            );
+            p.mask = Mask::None;
+            p.lse = true;
+            p
+        };
+        let (mut outputs, mut lses, mut at) = (Vec::new(), Vec::new(), 0);
+        for share in shares {
+            if share == 0 {
+                // A state without keys may hold anything as its output.
+                outputs.extend(vec![f32::NAN; rows * dim]);
+                lses.extend(vec![NO_KEY; rows]);
+                continue;
+            }
+            let range = at * heads * dim..(at + share) * heads * dim;
+            let inputs = [&q[..], &k[range.clone()], &v[range]];
+            let lengths = [(queries as u32, share as u32)];
+            let (output, lse) = run(gpu, &whole_problem(share), &lengths, inputs, None);
+            outputs.extend(output);
+            lses.extend(lse);
+            at += share;
+        }
+        let problem = MergeStatesProblem {
+            states: shares.len() as u32,
+            rows: rows as u32,
+            value_dim: dim as u32,
+            element: Element::F32,
+        };
+        let prepared = pollster::block_on(gpu.gpu.prepare_merge_states(&problem)).unwrap();
+        let outputs = gpu.gpu.storage_with("outputs", &outputs).unwrap();
+        let lses = gpu.gpu.storage_with("lses", &lses).unwrap();
+        let output = gpu.gpu.storage("output", (rows * dim * 4) as u64).unwrap();
+        let lse = gpu.gpu.storage("lse", rows as u64 * 4).unwrap();
+        let merge = prepared
+            .bind(&MergeStatesIo {
+                outputs: BufferView::whole(&outputs),
+                lses: BufferView::whole(&lses),
+                output: BufferView::whole(&output),
+                lse: BufferView::whole(&lse),
+            })
+            .unwrap();
+        gpu.run(|pass| merge.encode(pass));
+        let shape = AttentionShape {
+            batch: 1,
+            query_heads: heads,
+            kv_heads: heads,
+            queries,
+            keys,
+            head_dim: dim,
+            value_dim: dim,
+        };
+        let options = AttentionOptions::default();
+        let expected = twin::attention(&shape, &q, &k, &v, &options).unwrap();
+        compare(
+            &gpu.name,
+            &gpu.read::<f32>(&output),
+            &expected.output,
+            Tolerance::F32,
+        )
+        .unwrap();
+        compare(
+            &gpu.name,
+            &gpu.read::<f32>(&lse),
+            &expected.lse,
+            Tolerance::F32,
+        )
+        .unwrap();
+    });
+}
+
+#[test]
+fn workspace_does_not_grow_with_queries_times_keys() {
+    on_every_adapter(|gpu| {
+        let bytes = |queries: u32, keys: u32, invariant: bool| {
+            let mut p = AttentionProblem::new(8, 2, 64, queries, keys);
+            p.invariant = invariant;
+            gpu.gpu.plan_attention(&p).unwrap().workspace_bytes()
+        };
+        for invariant in [true, false] {
+            assert!(bytes(4096, 131_072, invariant) <= 16 << 20);
+            assert_eq!(
+                bytes(4096, 65_536, invariant),
+                bytes(16_384, 65_536, invariant)
+            );
+            // One query over 256 keys: one state a head.
+            assert_eq!(bytes(1, 256, invariant), 8 * (64 + 4) * 4);
+        }
+    });
+}
+
+#[test]
+fn queries_take_turns_in_a_workspace_that_is_too_small_for_all() {
+    on_every_adapter(|gpu| {
+        // A capacity of 64 spans, of which two are used.
+        let mut turns = case(48, 1, 64, 30, 16_384);
+        turns.problem.invariant = true;
+        turns.problem.lse = true;
+        let plan = gpu.gpu.plan_attention(&turns.problem).unwrap();
+        let one = 48 * (64 + 4) * 4 * 64; // a query's states, in bytes
+        assert!(plan.workspace_bytes() < 30 * one, "room for all of them");
+        turns.sequences = vec![(30, 270)];
+        check(gpu, &turns, 80);
+    });
+}
+
+#[test]
+fn recording_a_call_allocates_no_buffer() {
+    on_every_adapter(|gpu| {
+        let p = AttentionProblem::new(4, 2, 64, 100, 600);
+        let prepared = pollster::block_on(gpu.gpu.plan_attention(&p).unwrap().prepare()).unwrap();
+        let workspace = prepared.workspace().unwrap();
+        let buffer = |label: &str, bytes: u64| gpu.gpu.storage(label, bytes).unwrap();
+        let (query, output) = (buffer("q", 4 * 100 * 64 * 4), buffer("o", 4 * 100 * 64 * 4));
+        let (key, value) = (buffer("k", 2 * 600 * 64 * 4), buffer("v", 2 * 600 * 64 * 4));
+        let lengths = buffer("lengths", 16);
+        let call = prepared
+            .bind(
+                &workspace,
+                &AttentionIo {
+                    query: (&query).into(),
+                    key: (&key).into(),
+                    value: (&value).into(),
+                    output: (&output).into(),
+                    lengths: (&lengths).into(),
+                    lse: None,
+                    tree: None,
+                    bias: None,
+                },
+            )
+            .unwrap();
+        let before = gpu.gpu.allocated_bytes();
+        gpu.run(|pass| {
+            for queries in [1, 5, 100] {
+                call.encode(pass, queries, 600);
+            }
+        });
+        assert_eq!(gpu.gpu.allocated_bytes(), before, "{}", gpu.name);
+    });
+}

@@ -9,7 +9,8 @@ use sunfleck::{
     variants, wgpu,
 };
 
-fn profiles() -> Vec<Capabilities> {
+/// Capability profiles with their names: what kernels are chosen by.
+pub fn named_profiles() -> Vec<(&'static str, Capabilities)> {
     let profile = |class, subgroup: Option<u32>| Capabilities {
         limits: wgpu::Limits::default(),
         shader_f16: false,
@@ -23,12 +24,22 @@ fn profiles() -> Vec<Capabilities> {
         checked_shaders: false,
     };
     vec![
-        profile(AdapterClass::Software, Some(8)),
-        profile(AdapterClass::Software, Some(4)),
-        profile(AdapterClass::Software, None),
-        profile(AdapterClass::Hardware, Some(32)),
-        profile(AdapterClass::Unknown, None),
+        ("lavapipe", profile(AdapterClass::Software, Some(8))),
+        ("SwiftShader", profile(AdapterClass::Software, Some(4))),
+        ("software floor", profile(AdapterClass::Software, None)),
+        (
+            "hardware, subgroups of 32",
+            profile(AdapterClass::Hardware, Some(32)),
+        ),
+        ("default WebGPU", profile(AdapterClass::Unknown, None)),
     ]
+}
+
+fn profiles() -> Vec<Capabilities> {
+    named_profiles()
+        .into_iter()
+        .map(|(_, profile)| profile)
+        .collect()
 }
 
 fn check(kernel: &Kernel) {

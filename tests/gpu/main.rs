@@ -5,5 +5,6 @@ mod attention;
 mod invariance;
 mod layouts;
 mod ops;
+mod plans;
 mod random;
 mod verify;

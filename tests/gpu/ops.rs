@@ -1,7 +1,7 @@
 //! Linear layers, embedding, RMSNorm, RoPE and argmax against their twins.
 
 use sunfleck::{
-    gpu::BufferView,
+    gpu::{BufferView, Gpu},
     ops::{
         Argmax, CacheElement, Embed, Epilogue, Linear, LinearIo, Matrix, MatrixWriter, RmsNorm,
         RmsNormIo, Rope, RopeIo, RopeShape, Rows, StepBuffer, SwiGlu, WeightType,
@@ -420,5 +420,59 @@ fn argmax_takes_the_lowest_of_equals_and_never_a_nan() {
                 }
             }
         }
+    });
+}
+
+#[test]
+fn a_matrix_larger_than_a_binding_is_split_and_gives_the_same_bits() {
+    on_every_adapter(|gpu| {
+        let (rows, columns, tokens) = (200usize, 96usize, 3usize);
+        let mut random = Random(44);
+        let (bytes, w) = weights(&mut random, WeightType::Q8_0, rows, columns);
+        let x = random.normals(tokens * columns);
+        let ids = [199u32, 0, 65];
+        let run = |small: bool| -> (Vec<f32>, Vec<f32>, usize) {
+            let mut capabilities = gpu.gpu.capabilities().clone();
+            if small {
+                // One tile of 32 rows takes 3 KiB.
+                capabilities.limits.max_storage_buffer_binding_size = 7 << 10;
+            }
+            let split = TestGpu {
+                name: gpu.name.clone(),
+                gpu: Gpu::with_capabilities(gpu.gpu.device(), gpu.gpu.queue(), capabilities),
+            };
+            let matrix = upload(&split, WeightType::Q8_0, rows, columns, &bytes);
+            let buffer =
+                |label: &str, values: &[f32]| split.gpu.storage_with(label, values).unwrap();
+            let (x, y) = (buffer("x", &x), buffer("y", &vec![CANARY; tokens * rows]));
+            let embedded = buffer("embedded", &vec![CANARY; tokens * columns]);
+            let ids = split.gpu.storage_with("ids", &ids).unwrap();
+            let step = StepBuffer::new(&split.gpu, tokens as u32, 0).unwrap();
+            let io = LinearIo {
+                x: BufferView::whole(&x),
+                x_stride: columns as u32,
+                y: BufferView::whole(&y),
+                y_stride: rows as u32,
+                y_offset: 0,
+            };
+            let layer = Linear::new(&split.gpu, &matrix, Epilogue::Assign, &step, &io);
+            let layer = pollster::block_on(layer).unwrap();
+            let view = BufferView::whole(&embedded);
+            let ids = BufferView::whole(&ids);
+            let embed = Embed::new(&split.gpu, &matrix, &step, ids, view, columns as u32);
+            let embed = pollster::block_on(embed).unwrap();
+            split.run(|pass| {
+                layer.encode(pass, tokens as u32);
+                embed.encode(pass, tokens as u32);
+            });
+            (split.read(&y), split.read(&embedded), matrix.parts())
+        };
+        let (whole, embedded_whole, one) = run(false);
+        let (split, embedded_split, several) = run(true);
+        assert_eq!((one, several), (1, 4));
+        assert_eq!(split, whole, "{}", gpu.name);
+        assert_eq!(embedded_split, embedded_whole, "{}", gpu.name);
+        let expected = twin::linear(&x, &w, None, tokens, columns, rows).unwrap();
+        compare(&gpu.name, &whole, &expected, Tolerance::F32).unwrap();
     });
 }
