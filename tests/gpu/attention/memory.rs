@@ -1,0 +1,73 @@
+//! What a call keeps in memory.
+
+use super::*;
+
+#[test]
+fn workspace_does_not_grow_with_queries_times_keys() {
+    on_every_adapter(|gpu| {
+        let bytes = |queries: u32, keys: u32, invariant: bool| {
+            let mut p = AttentionProblem::new(8, 2, 64, queries, keys);
+            p.invariant = invariant;
+            gpu.gpu.plan_attention(&p).unwrap().workspace_bytes()
+        };
+        for invariant in [true, false] {
+            assert!(bytes(4096, 131_072, invariant) <= 16 << 20);
+            assert_eq!(
+                bytes(4096, 65_536, invariant),
+                bytes(16_384, 65_536, invariant)
+            );
+            // One query over 256 keys: one state a head.
+            assert_eq!(bytes(1, 256, invariant), 8 * (64 + 4) * 4);
+        }
+    });
+}
+
+#[test]
+fn queries_take_turns_in_a_workspace_that_is_too_small_for_all() {
+    on_every_adapter(|gpu| {
+        // A capacity of 64 spans, of which two are used.
+        let mut turns = case(48, 1, 64, 30, 16_384);
+        turns.problem.invariant = true;
+        turns.problem.lse = true;
+        let plan = gpu.gpu.plan_attention(&turns.problem).unwrap();
+        let one = 48 * (64 + 4) * 4 * 64; // a query's states, in bytes
+        assert!(plan.workspace_bytes() < 30 * one, "room for all of them");
+        turns.sequences = vec![(30, 270)];
+        check(gpu, &turns, 80);
+    });
+}
+
+#[test]
+fn recording_a_call_allocates_no_buffer() {
+    on_every_adapter(|gpu| {
+        let p = AttentionProblem::new(4, 2, 64, 100, 600);
+        let prepared = pollster::block_on(gpu.gpu.plan_attention(&p).unwrap().prepare()).unwrap();
+        let workspace = prepared.workspace().unwrap();
+        let buffer = |label: &str, bytes: u64| gpu.gpu.storage(label, bytes).unwrap();
+        let (query, output) = (buffer("q", 4 * 100 * 64 * 4), buffer("o", 4 * 100 * 64 * 4));
+        let (key, value) = (buffer("k", 2 * 600 * 64 * 4), buffer("v", 2 * 600 * 64 * 4));
+        let lengths = buffer("lengths", 16);
+        let call = prepared
+            .bind(
+                &workspace,
+                &AttentionIo {
+                    query: (&query).into(),
+                    key: (&key).into(),
+                    value: (&value).into(),
+                    output: (&output).into(),
+                    lengths: (&lengths).into(),
+                    lse: None,
+                    tree: None,
+                    bias: None,
+                },
+            )
+            .unwrap();
+        let before = gpu.gpu.allocated_bytes();
+        gpu.run(|pass| {
+            for queries in [1, 5, 100] {
+                call.encode(pass, queries, 600);
+            }
+        });
+        assert_eq!(gpu.gpu.allocated_bytes(), before, "{}", gpu.name);
+    });
+}

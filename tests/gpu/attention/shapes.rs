@@ -1,0 +1,111 @@
+//! Heads, head sizes, lengths and storage types.
+
+use super::*;
+
+#[test]
+fn heads_and_groups_of_every_size() {
+    on_every_adapter(|gpu| {
+        for (heads, kv_heads) in [(1, 1), (3, 1), (9, 3), (4, 4), (8, 1), (12, 1)] {
+            for queries in [1, 2, 5] {
+                check(gpu, &case(heads, kv_heads, 64, queries, 70), 1);
+            }
+        }
+    });
+}
+
+#[test]
+fn head_sizes_with_tails() {
+    on_every_adapter(|gpu| {
+        for dim in [4, 32, 40, 80, 128, 256] {
+            check(gpu, &case(2, 1, dim, 3, 37), 2);
+        }
+        let mut odd = case(2, 1, 64, 3, 37);
+        odd.problem.value_dim = 20;
+        odd.problem.value = TensorLayout::token_major(Element::F32, 37, 1, 20);
+        odd.problem.output = TensorLayout::token_major(Element::F32, 3, 2, 20);
+        check(gpu, &odd, 3);
+    });
+}
+
+#[test]
+fn key_counts_around_tiles_and_spans() {
+    on_every_adapter(|gpu| {
+        for keys in [1, 7, 8, 9, 31, 33, 255, 256, 257, 600] {
+            check(gpu, &case(3, 1, 32, 1, keys), 4);
+        }
+        check(gpu, &case(3, 1, 32, 75, 300), 5);
+    });
+}
+
+#[test]
+fn storage_types_in_any_mix() {
+    on_every_adapter(|gpu| {
+        for mix in 0..9 {
+            // Every pair of types meets in query and key, and in key and output.
+            let [query, key, value, output] =
+                [mix, mix / 3, 2 * mix, mix / 3 + mix].map(|i| Element::ALL[i % 3]);
+            let mut mixed = case(6, 2, 40, 3, 50);
+            let p = &mut mixed.problem;
+            p.query.element = query;
+            p.key.element = key;
+            p.value.element = value;
+            p.output.element = output;
+            check(gpu, &mixed, 6);
+        }
+    });
+}
+
+#[test]
+fn prompts_of_many_rows_take_the_prefill_kernel() {
+    on_every_adapter(|gpu| {
+        // Tails in rows, keys, head and value; fewer keys than queries; several sequences.
+        for (heads, kv_heads, dim, queries, keys) in [
+            (9, 3, 64, 40, 40),
+            (2, 1, 40, 70, 131),
+            (4, 4, 128, 65, 97),
+            (3, 1, 20, 33, 9),
+        ] {
+            let mut many = case(heads, kv_heads, dim, queries, keys);
+            many.problem.lse = true;
+            let explained = gpu.gpu.plan_attention(&many.problem).unwrap().explain();
+            let hardware = gpu.name.contains("hardware");
+            assert_eq!(
+                explained.contains("attention/prefill"),
+                hardware,
+                "{explained}"
+            );
+            check(gpu, &many, 40);
+            many.problem.mask = Mask::None;
+            check(gpu, &many, 41);
+        }
+        let mut batch = case(6, 2, 36, 50, 90);
+        batch.problem.batch = 2;
+        batch.problem.value_dim = 72;
+        batch.problem.value = TensorLayout::head_major(Element::F16, 90, 2, 72);
+        batch.problem.output = TensorLayout::token_major(Element::F16, 50, 6, 72);
+        batch.sequences = vec![(50, 90), (13, 33)];
+        check(gpu, &batch, 42);
+    });
+}
+
+#[test]
+fn large_flat_and_lonely_scores_stay_exact() {
+    on_every_adapter(|gpu| {
+        let p = AttentionProblem::new(1, 1, 32, 1, 300);
+        let v: Vec<f32> = (0..300 * 32).map(|i| (i / 32) as f32).collect();
+        let q = vec![1.0; 32];
+        // All scores equal: the mean of the values.
+        let flat = vec![0.25; 300 * 32];
+        let (o, _) = run(gpu, &p, &[(1, 300)], [&q, &flat, &v], None);
+        compare(&gpu.name, &o, &[149.5; 32], Tolerance::F32).unwrap();
+        // One huge key among scores of -1e4: its value alone.
+        let mut lonely = vec![-1767.0; 300 * 32]; // score = 32 * -1767 / sqrt(32) = -9995
+        lonely[123 * 32..124 * 32].fill(1767.0);
+        let (o, _) = run(gpu, &p, &[(1, 300)], [&q, &lonely, &v], None);
+        compare(&gpu.name, &o, &[123.0; 32], Tolerance::F32).unwrap();
+        // Subnormal scores: still the mean.
+        let tiny = vec![1e-40; 300 * 32];
+        let (o, _) = run(gpu, &p, &[(1, 300)], [&q, &tiny, &v], None);
+        compare(&gpu.name, &o, &[149.5; 32], Tolerance::F32).unwrap();
+    });
+}
