@@ -8,7 +8,7 @@
 //! - [`cache`]: where keys and values live, and the commit of accepted ones.
 //! - [`ops`]: the other kernels of a decoder, among them linear layers on quantised weights.
 //! - [`gpu`]: the caller's device and what the kernels may use of it.
-//! - [`reference`]: the same mathematics on the CPU in f64.
+//! - [`mod@reference`]: the same mathematics on the CPU in f64.
 //!
 //! # Why use this crate, and when not
 //! Use it for attention, or for speculative decoding, in a wgpu program that has to run on any

@@ -51,7 +51,7 @@ pub fn lengths(sequences: &[(u32, u32)]) -> Vec<[u32; 4]> {
 }
 
 /// The words of a lengths buffer for sequences of `(queries, keys)` that follow each other without
-/// padding, queries in one tensor and keys in another: see [`AttentionProblem::ragged`].
+/// padding, queries in one tensor and keys in another: see [`AttentionProblem::ragged`](super::AttentionProblem::ragged).
 pub fn ragged_lengths(sequences: &[(u32, u32)]) -> Vec<[u32; 4]> {
     let mut words = lengths(sequences);
     let (mut query_start, mut key_start) = (0u32, 0u32);

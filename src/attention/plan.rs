@@ -181,7 +181,7 @@ impl AttentionPlan {
     /// Compiles the kernels; the second call for the same variants finds them compiled.
     ///
     /// # Errors
-    /// [`GpuError::Compile`] naming the variant.
+    /// [`GpuError::Compile`](crate::gpu::GpuError::Compile) naming the variant.
     pub async fn prepare(&self) -> Result<PreparedAttention, AttentionError> {
         let mut decode = Vec::new();
         for (rows, kernel) in &self.decode {
