@@ -15,9 +15,11 @@ pub(super) fn create(device: &Device, label: &str, wgsl: &str, checked: bool) ->
     }
     // SAFETY: the text comes from this crate's own files only. Their loops are bounded by kernel
     // constants or by parameters that the plans check; indices stay inside the bindings for
-    // every parameter a plan accepts, and lengths read from GPU buffers are clamped to the
-    // capacity in the parameters; divisors are constants or checked to be non-zero. The test
-    // suite also runs every kernel with the checks on and compares the bits.
+    // every parameter a plan accepts; divisors are constants or checked to be non-zero.
+    // Attention clamps the lengths it reads from GPU buffers to the capacity in its parameters.
+    // The operators do not clamp a step's rows: there the caller's count must fit its buffers,
+    // and where it does not, what holds is the robust buffer access that wgpu asks the driver
+    // for. The tests run the kernels that hardware gets with the checks on as well.
     #[allow(unsafe_code)]
     unsafe {
         device.create_shader_module_trusted(descriptor, ShaderRuntimeChecks::unchecked())
