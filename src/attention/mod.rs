@@ -15,6 +15,13 @@ pub use merge_states::{MergeStates, MergeStatesIo, MergeStatesProblem, PreparedM
 pub use plan::AttentionPlan;
 pub use problem::{AttentionProblem, BiasLayout, Element, Mask, RaggedTotals, TensorLayout};
 
+// The tree mask is made from one: no other module is needed for attention.
+#[doc(inline)]
+pub use crate::tree::{DraftTree, TreeError};
+
+#[cfg(any(doc, doctest, test))]
+pub mod walkthrough;
+
 use crate::gpu::{Capabilities, Kernel};
 
 /// What the GPU writes as the LSE of a row that sees no key, in place of -inf. Its output is 0.
