@@ -19,6 +19,33 @@ const WORKSPACE_BYTES: u64 = 16 << 20;
 const MAX_ROWS: u32 = 8;
 
 /// A planned problem: kernels chosen, limits checked, nothing compiled yet.
+///
+/// # Example
+/// [`explain`](Self::explain) puts the plan into words, for logs and for questions of speed:
+///
+/// ```
+/// # use sunfleck::{attention::AttentionProblem, gpu::Gpu, wgpu};
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// # let instance = wgpu::Instance::default();
+/// # let adapter = instance.request_adapter(&Default::default()).await?;
+/// # let (device, queue) = adapter.request_device(&Default::default()).await?;
+/// # let gpu = Gpu::new(&device, &queue);
+/// let plan = gpu.plan_attention(&AttentionProblem::new(32, 8, 128, 16, 4096))?;
+/// println!("{}", plan.explain());
+/// assert!(plan.explain().contains("workspace: 4325376 bytes"));
+/// # Ok(())
+/// # }
+/// # pollster::block_on(example()).unwrap();
+/// ```
+/// On a GPU it prints lines such as these:
+///
+/// ```text
+/// attention/decode/f32-f32-f32/d128/causal/r4/workgroup32: up to 4 packed rows a workgroup, ...
+/// attention/decode/f32-f32-f32/d128/causal/r8/workgroup32: up to 8 packed rows a workgroup, ...
+/// attention/merge/v128/f32: joins up to 16 spans of 256 keys
+/// ...
+/// workspace: 4325376 bytes
+/// ```
 #[derive(Clone, Debug)]
 pub struct AttentionPlan {
     gpu: Gpu,
@@ -57,8 +84,36 @@ fn prefill_refusal(gpu: &Gpu, problem: &AttentionProblem) -> Option<&'static str
 impl Gpu {
     /// Chooses the kernels for `problem` and checks them against the device's limits.
     ///
+    /// Nothing is compiled or allocated: asking what a problem would need is cheap.
+    ///
     /// # Errors
-    /// A variant of [`AttentionError`] for every problem that no kernel computes.
+    /// A variant of [`AttentionError`] for every problem that no kernel computes, and
+    /// [`GpuError::LimitExceeded`](crate::gpu::GpuError::LimitExceeded) through
+    /// [`AttentionError::Gpu`] where the device's limits are too low.
+    ///
+    /// # Example
+    /// ```
+    /// use sunfleck::attention::{AttentionError, AttentionProblem};
+    /// # use sunfleck::{gpu::Gpu, wgpu};
+    ///
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let instance = wgpu::Instance::default();
+    /// # let adapter = instance.request_adapter(&Default::default()).await?;
+    /// # let (device, queue) = adapter.request_device(&Default::default()).await?;
+    /// let gpu = Gpu::new(&device, &queue);
+    /// let mut problem = AttentionProblem::new(32, 8, 128, 1, 4096);
+    /// let plan = gpu.plan_attention(&problem)?;
+    /// // One query of 32 heads over 16 spans of keys: a state each of 128 + 4 f32s.
+    /// assert_eq!(plan.workspace_bytes(), 32 * 16 * (128 + 4) * 4);
+    ///
+    /// problem.head_dim = 66;
+    /// let error = gpu.plan_attention(&problem).unwrap_err();
+    /// assert!(matches!(error, AttentionError::HeadDim { dim: 66, .. }));
+    /// assert!(error.to_string().contains("must be a multiple of 4"));
+    /// # Ok(())
+    /// # }
+    /// # pollster::block_on(example()).unwrap();
+    /// ```
     pub fn plan_attention(
         &self,
         problem: &AttentionProblem,
