@@ -185,6 +185,7 @@ impl PreparedAttention {
             chunks: bound,
             chunk,
             prefill,
+            prefill_rows: self.plan.prefill_rows(),
             batch: problem.batch,
             query_heads: problem.query_heads,
             kv_heads: problem.kv_heads,
@@ -375,6 +376,7 @@ pub struct Attention {
     chunks: Vec<Chunk>,
     chunk: u32, // queries of a chunk
     prefill: Option<Dispatch>,
+    prefill_rows: u32, // packed rows of a workgroup
     batch: u32,
     query_heads: u32,
     kv_heads: u32,
@@ -438,7 +440,7 @@ impl Attention {
             .as_ref()
             .filter(|_| queries * group > PREFILL_ABOVE)
         {
-            let blocks = (queries * group).div_ceil(kernels::PREFILL_ROWS);
+            let blocks = (queries * group).div_ceil(self.prefill_rows);
             return prefill.encode(pass, [blocks, self.kv_heads, self.batch]);
         }
         let spans = keys.min(self.max_keys).div_ceil(SPAN);

@@ -92,6 +92,7 @@ mod kernels;
 mod merge_states;
 mod plan;
 mod problem;
+mod tile;
 
 pub use call::{
     Attention, AttentionIo, AttentionWorkspace, PreparedAttention, lengths, ragged_lengths,
@@ -169,11 +170,16 @@ pub(crate) fn variants(capabilities: &Capabilities) -> Vec<Kernel> {
 }
 
 fn all(capabilities: &Capabilities, problem: &AttentionProblem) -> Vec<Kernel> {
-    let mut kernels: Vec<_> = [3, 8]
-        .into_iter()
-        .map(|rows| kernels::decode(capabilities, problem, rows))
-        .collect();
-    kernels.push(kernels::merge(problem));
-    kernels.push(kernels::prefill(problem));
+    let mut kernels = vec![kernels::merge(problem)];
+    for (tile, refusal) in tile::DecodeTile::candidates(capabilities) {
+        if refusal.is_none() {
+            kernels.extend([3, 8].map(|rows| kernels::decode(tile, problem, rows)));
+        }
+    }
+    for (tile, refusal) in tile::PrefillTile::candidates(capabilities, problem) {
+        if refusal.is_none() {
+            kernels.push(kernels::prefill(tile, problem));
+        }
+    }
     kernels
 }
