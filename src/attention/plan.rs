@@ -123,7 +123,7 @@ impl Gpu {
     ///
     /// # Errors
     /// A variant of [`AttentionError`] for every problem that no kernel computes, and
-    /// [`GpuError::LimitExceeded`](crate::gpu::GpuError::LimitExceeded) through
+    /// [`GpuError::LimitExceeded`] through
     /// [`AttentionError::Gpu`] where the device's limits are too low.
     ///
     /// # Example
