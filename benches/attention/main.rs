@@ -1,0 +1,167 @@
+//! Attention against the adapter's own peaks and a naive rival: `cargo xtask bench attention`.
+//!
+//! The run measures what the adapter can do at most, then each case with criterion; every sample of
+//! this crate's kernels is followed by one of the rival. The table, the JSON file and the plot come
+//! from the samples that criterion asked for. Criterion's own arguments work: a filter, `--quick`,
+//! `--list`; without `--bench` (cargo gives it) each case only runs once and is checked.
+//!
+//! - `SUNFLECK_BENCH_ADAPTER` picks an adapter by a part of its name (default: the first).
+//! - `SUNFLECK_BENCH_PROFILE=floor` plans without optional features and on WebGPU's least limits.
+//! - `SUNFLECK_BENCH_OUT` names the folder for the files (default: `sunfleck-bench` in cargo's
+//!   target folder).
+
+mod adapter;
+mod cases;
+mod clock;
+mod contest;
+mod kernel_names;
+mod machine;
+mod peaks;
+mod pipelines;
+mod random;
+mod report;
+mod rival;
+mod roofline;
+mod statistics;
+mod tensors;
+mod timing;
+
+use std::{path::PathBuf, process::ExitCode, time::Duration};
+
+use criterion::{Criterion, SamplingMode, Throughput};
+
+use adapter::{BenchGpu, Profile};
+use cases::Case;
+use contest::{Contest, Pace};
+use peaks::PeakBench;
+use report::{Outcome, Report, Row, Side};
+use timing::Timer;
+
+fn main() -> ExitCode {
+    let given = |option: &str| std::env::args().any(|argument| argument == option);
+    // As criterion decides it.
+    let measuring = given("--bench") && !given("--test") && !given("--list");
+    let quick = given("--quick");
+
+    let gpu = BenchGpu::open();
+    let timer = Timer::new(&gpu.gpu);
+    let peak_bench = measuring.then(|| PeakBench::new(&gpu.gpu, gpu.software(), quick));
+    if measuring {
+        eprintln!("measuring the peaks of {}", gpu.info.name);
+    }
+    let before = peak_bench.as_ref().map(|bench| bench.measure(&timer));
+
+    let mut criterion = Criterion::default()
+        .without_plots()
+        .output_directory(&out().join("criterion"))
+        .configure_from_args();
+    let rows = run(&mut criterion, &gpu, &timer, quick);
+    criterion.final_summary();
+
+    let wrong = rows.iter().any(|row| match &row.outcome {
+        Ok(outcome) => !outcome.same(),
+        Err(_) => false,
+    });
+    if let (Some(bench), Some(before)) = (peak_bench, before) {
+        eprintln!("measuring the peaks once more");
+        let report = Report {
+            machine: machine::describe(&gpu),
+            peaks: before.better(bench.measure(&timer)),
+            rows,
+        };
+        print!("\n{}", report.table());
+        if let Err(error) = write(&report, &gpu) {
+            eprintln!("the files could not be written: {error}");
+            return ExitCode::FAILURE;
+        }
+    }
+    match wrong {
+        true => ExitCode::FAILURE,
+        false => ExitCode::SUCCESS,
+    }
+}
+
+/// Runs the cases that criterion's filter leaves.
+fn run(criterion: &mut Criterion, gpu: &BenchGpu, timer: &Timer, quick: bool) -> Vec<Row> {
+    let pace = Pace {
+        sample: if gpu.software() { 0.04 } else { 0.02 },
+        warm_up: match (quick, gpu.software()) {
+            (true, _) => 0.001,
+            (false, true) => 0.3,
+            (false, false) => 0.5,
+        },
+    };
+    let mut name = format!("attention/{}", gpu.info.name);
+    if gpu.profile != Profile::Full {
+        name = format!("{name}/{}", gpu.profile.name());
+    }
+    let mut group = criterion.benchmark_group(name);
+    group
+        .sample_size(10)
+        .sampling_mode(SamplingMode::Flat)
+        .warm_up_time(Duration::from_secs_f64(pace.warm_up))
+        .measurement_time(Duration::from_secs_f64(1.5));
+    if quick {
+        group.measurement_time(Duration::from_secs_f64(0.5));
+    }
+
+    let mut rows = vec![];
+    for case in cases::cases(gpu.software()) {
+        // Made when criterion first asks for the case: its filter may leave it out.
+        let mut contest = None;
+        group.throughput(Throughput::Elements(case.flops()));
+        group.bench_function(case.name(), |bencher| {
+            let contest = contest.get_or_insert_with(|| Contest::new(gpu, timer, case, pace));
+            bencher.iter_custom(|calls| match contest {
+                Ok(contest) => contest.run(timer, calls),
+                // Criterion can't leave a case out any more.
+                Err(_) => Duration::from_millis(calls),
+            });
+        });
+        rows.extend(contest.map(|contest| row(case, contest)));
+    }
+    group.finish();
+    rows
+}
+
+fn row(case: &Case, contest: Result<Contest, sunfleck::attention::AttentionError>) -> Row {
+    let outcome = contest
+        .map_err(|error| error.to_string())
+        .and_then(|contest| {
+            Ok(Outcome {
+                kernels: contest.kernels,
+                copies: contest.copies,
+                nmse: contest.nmse,
+                ours: Side::of(contest.samples).ok_or("no sample was long enough")?,
+                rival: Side::of(contest.rival_samples),
+            })
+        });
+    Row {
+        case: *case,
+        outcome,
+    }
+}
+
+/// The folder for files.
+fn out() -> PathBuf {
+    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    match (variable("SUNFLECK_BENCH_OUT"), variable("CARGO_TARGET_DIR")) {
+        (Some(folder), _) => folder.into(),
+        (None, Some(target)) => PathBuf::from(target).join("sunfleck-bench"),
+        (None, None) => "target/sunfleck-bench".into(),
+    }
+}
+
+/// Writes the files and says where they are.
+fn write(report: &Report, gpu: &BenchGpu) -> std::io::Result<()> {
+    let folder = out();
+    std::fs::create_dir_all(&folder)?;
+    let mut name = format!("attention-{}", gpu.slug());
+    if gpu.profile != Profile::Full {
+        name = format!("{name}-{}", gpu.profile.name());
+    }
+    let json = folder.join(format!("{name}.json"));
+    std::fs::write(&json, format!("{:#}\n", report.json()))?;
+    println!("\nwritten: {}", json.display());
+    Ok(())
+}
