@@ -131,9 +131,10 @@ fn fma(gpu: &Gpu, software: bool, f16: bool, fused: bool, accumulators: u32) -> 
     );
     let chains = 0..accumulators;
     for chain in chains.clone() {
+        // Components that start alike would stay alike, and a compiler could compute one for all.
         let _ = writeln!(
             wgsl,
-            "var s{chain} = vec4({scalar}(id.x % {}u));",
+            "var s{chain} = vec4<{scalar}>((id.xxxx + vec4(0u, 1u, 2u, 3u)) % {}u);",
             7 + chain
         );
     }
