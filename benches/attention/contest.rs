@@ -13,8 +13,9 @@ use crate::{
     cases::Case,
     clock::Sample,
     kernel_names,
-    peaks::stream_bytes,
+    peaks::{Yardstick, stream_bytes},
     rival,
+    roofline::Rates,
     tensors::{self, Tensors},
     timing::{Timer, Work, best},
 };
@@ -38,7 +39,7 @@ pub struct Contest {
     ours: Work,
     rival: Work,
     pace: Pace,
-    spent: [f64; 2], // seconds of both sides
+    spent: [f64; 3], // seconds of both sides, and of the yardstick
     /// Kernels that the plan chose, the one of this call first.
     pub kernels: Vec<String>,
     /// Copies of K and V that calls take turns over.
@@ -49,6 +50,8 @@ pub struct Contest {
     pub samples: Vec<Sample>,
     /// Samples of the rival.
     pub rival_samples: Vec<Sample>,
+    /// Samples of the multiply-adds and of the read.
+    peak_samples: [Vec<Sample>; 2],
 }
 
 impl Contest {
@@ -101,18 +104,25 @@ impl Contest {
             ours,
             rival,
             pace,
-            spent: [0.0; 2],
+            spent: [0.0; 3],
             kernels: kernel_names::in_order(&plan.explain(), case.queries * plan.problem().group()),
             copies: tensors.caches.len(),
             nmse,
             samples: vec![],
             rival_samples: vec![],
+            peak_samples: [vec![], vec![]],
         })
     }
 
     /// The time of `calls` calls, from samples of at least the pace's length, each followed by one
-    /// of the rival for about as long. The rival pauses while it has had more time.
-    pub fn run(&mut self, timer: &Timer, calls: u64) -> Duration {
+    /// of the rival and of the peaks. Those pause while they have had their share of the time: the
+    /// rival as much as this crate's kernels, the peaks half of it.
+    pub fn run(
+        &mut self,
+        timer: &Timer,
+        yardstick: Option<&Yardstick<'_>>,
+        calls: u64,
+    ) -> Duration {
         let (mut time, mut done) = (0.0, 0);
         while done < calls || (self.samples.len() < FEW && self.spent[0] < SOON) {
             let a_sample = self.ours.calls_for(self.pace.sample);
@@ -132,8 +142,28 @@ impl Contest {
                     self.rival_samples.push(sample);
                 }
             }
+            let Some(yardstick) = yardstick else { continue };
+            if self.spent[2] <= self.spent[0] / 2.0 {
+                for (samples, variant) in
+                    (self.peak_samples.iter_mut()).zip([yardstick.fma, yardstick.read])
+                {
+                    let calls = variant.work.calls_for(self.pace.sample / 2.0);
+                    let sample = timer.sample(&variant.work, calls);
+                    self.spent[2] += sample.wall;
+                    samples.push(sample);
+                }
+            }
         }
         // Criterion may ask for less than a sample, or for what is no whole number of them.
         Duration::from_secs_f64(time * calls as f64 / done as f64)
+    }
+
+    /// The peaks beside this case.
+    pub fn rates(&self, yardstick: &Yardstick<'_>) -> Option<Rates> {
+        let [fma, read] = &self.peak_samples;
+        Some(Rates {
+            fma: yardstick.fma.rate(fma)?,
+            read: yardstick.read.rate(read)?,
+        })
     }
 }

@@ -18,6 +18,7 @@ mod kernel_names;
 mod machine;
 mod peaks;
 mod pipelines;
+mod plot;
 mod random;
 mod report;
 mod rival;
@@ -29,11 +30,12 @@ mod timing;
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use criterion::{Criterion, SamplingMode, Throughput};
+use sunfleck::attention::AttentionError;
 
 use adapter::{BenchGpu, Profile};
 use cases::Case;
 use contest::{Contest, Pace};
-use peaks::PeakBench;
+use peaks::{PeakBench, Yardstick};
 use report::{Outcome, Report, Row, Side};
 use timing::Timer;
 
@@ -49,24 +51,23 @@ fn main() -> ExitCode {
     if measuring {
         eprintln!("measuring the peaks of {}", gpu.info.name);
     }
-    let before = peak_bench.as_ref().map(|bench| bench.measure(&timer));
+    let peaks = peak_bench.as_ref().map(|bench| bench.measure(&timer));
+    let yardstick = peak_bench
+        .as_ref()
+        .zip(peaks.as_ref())
+        .map(|(bench, peaks)| bench.yardstick(peaks));
 
     let mut criterion = Criterion::default()
         .without_plots()
         .output_directory(&out().join("criterion"))
         .configure_from_args();
-    let rows = run(&mut criterion, &gpu, &timer, quick);
+    let (rows, right) = run(&mut criterion, &gpu, &timer, yardstick.as_ref(), quick);
     criterion.final_summary();
 
-    let wrong = rows.iter().any(|row| match &row.outcome {
-        Ok(outcome) => !outcome.same(),
-        Err(_) => false,
-    });
-    if let (Some(bench), Some(before)) = (peak_bench, before) {
-        eprintln!("measuring the peaks once more");
+    if let Some(peaks) = peaks {
         let report = Report {
             machine: machine::describe(&gpu),
-            peaks: before.better(bench.measure(&timer)),
+            peaks,
             rows,
         };
         print!("\n{}", report.table());
@@ -75,14 +76,20 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     }
-    match wrong {
-        true => ExitCode::FAILURE,
-        false => ExitCode::SUCCESS,
+    match right {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
     }
 }
 
-/// Runs the cases that criterion's filter leaves.
-fn run(criterion: &mut Criterion, gpu: &BenchGpu, timer: &Timer, quick: bool) -> Vec<Row> {
+/// Runs the cases that criterion's filter leaves; whether all outputs were right comes with them.
+fn run(
+    criterion: &mut Criterion,
+    gpu: &BenchGpu,
+    timer: &Timer,
+    yardstick: Option<&Yardstick<'_>>,
+    quick: bool,
+) -> (Vec<Row>, bool) {
     let pace = Pace {
         sample: if gpu.software() { 0.04 } else { 0.02 },
         warm_up: match (quick, gpu.software()) {
@@ -105,7 +112,7 @@ fn run(criterion: &mut Criterion, gpu: &BenchGpu, timer: &Timer, quick: bool) ->
         group.measurement_time(Duration::from_secs_f64(0.5));
     }
 
-    let mut rows = vec![];
+    let (mut rows, mut right) = (vec![], true);
     for case in cases::cases(gpu.software()) {
         // Made when criterion first asks for the case: its filter may leave it out.
         let mut contest = None;
@@ -113,22 +120,36 @@ fn run(criterion: &mut Criterion, gpu: &BenchGpu, timer: &Timer, quick: bool) ->
         group.bench_function(case.name(), |bencher| {
             let contest = contest.get_or_insert_with(|| Contest::new(gpu, timer, case, pace));
             bencher.iter_custom(|calls| match contest {
-                Ok(contest) => contest.run(timer, calls),
+                Ok(contest) => contest.run(timer, yardstick, calls),
                 // Criterion can't leave a case out any more.
                 Err(_) => Duration::from_millis(calls),
             });
         });
-        rows.extend(contest.map(|contest| row(case, contest)));
+        match &contest {
+            Some(Ok(contest)) if !report::same(contest.nmse) => {
+                eprintln!("{}: WRONG, NMSE {:.1e}", case.name(), contest.nmse);
+                right = false;
+            }
+            Some(Err(error)) => eprintln!("{}: did not run: {error}", case.name()),
+            _ => {}
+        }
+        rows.extend(contest.map(|contest| row(case, contest, yardstick)));
     }
     group.finish();
-    rows
+    (rows, right)
 }
 
-fn row(case: &Case, contest: Result<Contest, sunfleck::attention::AttentionError>) -> Row {
+fn row(
+    case: &Case,
+    contest: Result<Contest, AttentionError>,
+    yardstick: Option<&Yardstick<'_>>,
+) -> Row {
     let outcome = contest
         .map_err(|error| error.to_string())
         .and_then(|contest| {
+            let rates = yardstick.and_then(|yardstick| contest.rates(yardstick));
             Ok(Outcome {
+                rates: rates.ok_or("it was not measured")?,
                 kernels: contest.kernels,
                 copies: contest.copies,
                 nmse: contest.nmse,
@@ -162,6 +183,8 @@ fn write(report: &Report, gpu: &BenchGpu) -> std::io::Result<()> {
     }
     let json = folder.join(format!("{name}.json"));
     std::fs::write(&json, format!("{:#}\n", report.json()))?;
-    println!("\nwritten: {}", json.display());
+    let plot = folder.join(format!("{name}.svg"));
+    std::fs::write(&plot, plot::svg(report))?;
+    println!("\nwritten: {}\n         {}", json.display(), plot.display());
     Ok(())
 }

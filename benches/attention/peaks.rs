@@ -1,8 +1,8 @@
 //! Measures the adapter's peaks: multiply-adds that stay in registers, and a streaming read.
 //!
-//! What is fastest differs between adapters, so several variants run and the best counts. They
-//! run before the cases and once more after them: on a busy machine, or one that throttles, the
-//! better of the two is nearer to what the adapter can do.
+//! What is fastest differs between adapters, so several variants run and the best counts. The
+//! fastest run again in turns with every case: a machine that is shared, or throttles, changes its
+//! speed within a run, and a fraction should not.
 
 use std::fmt::Write as _;
 
@@ -20,10 +20,30 @@ use crate::{
 };
 
 /// A kernel that may reach a peak.
-struct Variant {
+pub struct Variant {
     name: String,
-    work: Work,
-    cost: f64, // operations or bytes of a call
+    /// The kernel.
+    pub work: Work,
+    /// Operations or bytes of a call.
+    pub cost: f64,
+}
+
+impl Variant {
+    /// Operations or bytes a second in the median of samples.
+    pub fn rate(&self, samples: &[Sample]) -> Option<f64> {
+        let clock = Clock::for_samples(samples);
+        let seconds = samples.iter().map(|s| s.seconds(clock) / s.calls as f64);
+        let spread = Spread::of(seconds.collect())?;
+        Some(self.cost / spread.median)
+    }
+}
+
+/// The two kernels that reached the peaks which bind.
+pub struct Yardstick<'a> {
+    /// Multiply-adds of f32.
+    pub fma: &'a Variant,
+    /// Streaming read.
+    pub read: &'a Variant,
 }
 
 /// The peak kernels, compiled.
@@ -78,6 +98,18 @@ impl PeakBench {
         }
     }
 
+    /// The kernels that reached `peaks`.
+    pub fn yardstick(&self, peaks: &Peaks) -> Yardstick<'_> {
+        let find = |variants: &'_ [Variant], peak: &Peak| {
+            let at = variants.iter().position(|v| v.name == peak.variant);
+            at.expect("the peaks come from these variants")
+        };
+        Yardstick {
+            fma: &self.fma[find(&self.fma, &peaks.fma)],
+            read: &self.read[find(&self.read, &peaks.read)],
+        }
+    }
+
     fn peak(&self, timer: &Timer, variants: &[Variant]) -> Peak {
         let mut samples: Vec<Vec<Sample>> = vec![vec![]; variants.len()];
         for variant in variants {
@@ -90,10 +122,8 @@ impl PeakBench {
             }
         }
         let rates = variants.iter().zip(&samples).map(|(variant, samples)| {
-            let clock = Clock::for_samples(samples);
-            let seconds = samples.iter().map(|s| s.seconds(clock) / s.calls as f64);
-            let spread = Spread::of(seconds.collect()).expect("samples");
-            (variant.name.clone(), variant.cost / spread.median)
+            let rate = variant.rate(samples).expect("at least one sample");
+            (variant.name.clone(), rate)
         });
         let rates: Vec<_> = rates.collect();
         let best = rates.iter().max_by(|a, b| a.1.total_cmp(&b.1));
@@ -254,28 +284,5 @@ fn read(gpu: &Gpu, stream: &wgpu::Buffer, workgroup: u64, loads: u64) -> Variant
             pass.dispatch_workgroups(x, y, 1);
         }),
         cost: stream.size() as f64,
-    }
-}
-
-/// The better of two measurements of one peak.
-fn better(first: Peak, second: Peak) -> Peak {
-    if second.rate > first.rate {
-        second
-    } else {
-        first
-    }
-}
-
-impl Peaks {
-    /// The better of two measurements.
-    pub fn better(self, other: Self) -> Self {
-        Self {
-            fma: better(self.fma, other.fma),
-            fma_f16: self
-                .fma_f16
-                .zip(other.fma_f16)
-                .map(|(first, second)| better(first, second)),
-            read: better(self.read, other.read),
-        }
     }
 }

@@ -8,7 +8,7 @@ use crate::{
     cases::Case,
     clock::{Clock, Sample},
     kernel_names,
-    roofline::{Limit, Peak, Peaks},
+    roofline::{Limit, Peak, Peaks, Rates, drift},
     statistics::Spread,
 };
 
@@ -38,6 +38,8 @@ pub struct Outcome {
     pub copies: usize,
     /// Normalised mean squared difference of the two outputs.
     pub nmse: f64,
+    /// The peaks in the time of the case; fractions are of these.
+    pub rates: Rates,
     /// This crate's kernels.
     pub ours: Side,
     /// The rival.
@@ -56,7 +58,7 @@ pub struct Side {
 
 /// Two outputs of the same mathematics in f32, stored at most with the rounding of f16, agree to
 /// this normalised mean squared difference.
-pub const SAME: f64 = 1e-6;
+const SAME: f64 = 1e-6;
 
 impl Side {
     /// `None` without samples.
@@ -73,17 +75,24 @@ impl Side {
     }
 }
 
-impl Outcome {
-    /// Whether both sides computed the same.
-    pub fn same(&self) -> bool {
-        self.nmse <= SAME
+/// Whether outputs of this difference are of the same computation; NaN is not.
+pub fn same(nmse: f64) -> bool {
+    nmse <= SAME
+}
+
+impl Row {
+    /// The least time of the case on this adapter, where it ran.
+    pub fn limit(&self) -> Option<Limit> {
+        let rates = self.outcome.as_ref().ok()?.rates;
+        Some(rates.limit(self.case.flops(), self.case.bytes()))
     }
 }
 
 impl Report {
-    /// The least time of a row's case on this adapter.
-    pub fn limit(&self, case: &Case) -> Limit {
-        self.peaks.limit(case.flops(), case.bytes())
+    /// What a reader must know of the whole run.
+    fn note(&self) -> Option<String> {
+        let outcomes = self.rows.iter().filter_map(|row| row.outcome.as_ref().ok());
+        drift(self.peaks.rates(), outcomes.map(|outcome| outcome.rates))
     }
 
     /// The table for people.
@@ -109,11 +118,11 @@ impl Report {
             "speed-up",
         ];
         let mut lines = vec![header.map(str::to_owned).to_vec()];
-        let mut notes = vec![];
+        let mut notes = Vec::from_iter(self.note());
         for row in &self.rows {
             match &row.outcome {
                 Ok(outcome) => {
-                    lines.push(self.line(&row.case, outcome));
+                    lines.push(line(&row.case, outcome));
                     notes.extend(note(&row.case, outcome));
                 }
                 Err(reason) => {
@@ -127,35 +136,6 @@ impl Report {
             let _ = writeln!(text, "! {note}");
         }
         text
-    }
-
-    fn line(&self, case: &Case, outcome: &Outcome) -> Vec<String> {
-        let limit = self.limit(case);
-        let time = outcome.ours.seconds;
-        let rate = match limit.name {
-            "FMA" => in_thousands(case.flops() as f64 / time.median, "FLOP/s"),
-            _ => in_thousands(case.bytes() as f64 / time.median, "B/s"),
-        };
-        let of_limit = |side: &Side| percent(limit.seconds / side.seconds.median);
-        let kernel = outcome
-            .kernels
-            .first()
-            .map(|name| kernel_names::short(name));
-        let rival = outcome.rival.as_ref();
-        vec![
-            case.name(),
-            kernel.unwrap_or_default(),
-            seconds(time.median),
-            percent(time.relative()),
-            rate,
-            limit.name.into(),
-            of_limit(&outcome.ours),
-            rival.map_or("-".into(), |rival| seconds(rival.seconds.median)),
-            rival.map_or("-".into(), of_limit),
-            rival.map_or("-".into(), |rival| {
-                format!("{:.2} x", rival.seconds.median / time.median)
-            }),
-        ]
     }
 
     /// Everything, for programs. Times are in seconds, rates in operations or bytes a second.
@@ -173,76 +153,112 @@ impl Report {
         };
         json!({
             "machine": machine,
+            "note": self.note(),
             "peaks": {
                 "fma_f32": peak(&self.peaks.fma),
                 "fma_f16": self.peaks.fma_f16.as_ref().map(peak),
                 "read": peak(&self.peaks.read),
             },
-            "cases": self.rows.iter().map(|row| self.row(row)).collect::<Vec<_>>(),
+            "cases": self.rows.iter().map(row).collect::<Vec<_>>(),
         })
     }
+}
 
-    fn row(&self, row: &Row) -> Value {
-        let case = &row.case;
-        let limit = self.limit(case);
-        let side = |side: &Side| {
-            let median = side.seconds.median;
-            json!({
-                "seconds": {
-                    "median": median,
-                    "min": side.seconds.min,
-                    "lower_quartile": side.seconds.lower,
-                    "upper_quartile": side.seconds.upper,
-                },
-                "clock": side.clock.name(),
-                "warning": side.clock.warning(&side.samples),
-                "flops_per_second": case.flops() as f64 / median,
-                "bytes_per_second": case.bytes() as f64 / median,
-                "of_fma_peak": case.flops() as f64 / median / self.peaks.fma.rate,
-                "of_read_peak": case.bytes() as f64 / median / self.peaks.read.rate,
-                "of_limit": limit.seconds / median,
-                "samples": side.samples.iter().map(|sample| json!({
-                    "calls": sample.calls,
-                    "wall": sample.wall,
-                    "gpu": sample.gpu,
-                })).collect::<Vec<_>>(),
-            })
-        };
-        let mut value = json!({
-            "name": case.name(),
-            "kind": case.kind,
-            "element": case.element.name(),
-            "query_heads": case.heads,
-            "kv_heads": case.kv_heads,
-            "head_dim": case.dim,
-            "queries": case.queries,
-            "keys": case.keys,
-            "causal": case.causal,
-            "flops": case.flops(),
-            "bytes": case.bytes(),
-            "limit": { "peak": limit.name, "seconds": limit.seconds },
-        });
-        match &row.outcome {
-            Ok(outcome) => {
-                let rival = outcome.rival.as_ref();
-                let ratio = rival.map(|r| r.seconds.median / outcome.ours.seconds.median);
-                value["kernels"] = json!(outcome.kernels);
-                value["cache_copies"] = json!(outcome.copies);
-                value["nmse_to_naive"] = json!(outcome.nmse);
-                value["sunfleck"] = side(&outcome.ours);
-                value["naive"] = json!(rival.map(side));
-                value["speed_up"] = json!(ratio);
-            }
-            Err(reason) => value["refused"] = json!(reason),
+/// A case, for programs.
+fn row(row: &Row) -> Value {
+    let case = &row.case;
+    let mut value = json!({
+        "name": case.name(),
+        "kind": case.kind,
+        "element": case.element.name(),
+        "query_heads": case.heads,
+        "kv_heads": case.kv_heads,
+        "head_dim": case.dim,
+        "queries": case.queries,
+        "keys": case.keys,
+        "causal": case.causal,
+        "flops": case.flops(),
+        "bytes": case.bytes(),
+    });
+    let outcome = match &row.outcome {
+        Ok(outcome) => outcome,
+        Err(reason) => {
+            value["refused"] = json!(reason);
+            return value;
         }
-        value
-    }
+    };
+    let rates = outcome.rates;
+    let limit = rates.limit(case.flops(), case.bytes());
+    let side = |side: &Side| {
+        let median = side.seconds.median;
+        json!({
+            "seconds": {
+                "median": median,
+                "min": side.seconds.min,
+                "lower_quartile": side.seconds.lower,
+                "upper_quartile": side.seconds.upper,
+            },
+            "clock": side.clock.name(),
+            "warning": side.clock.warning(&side.samples),
+            "flops_per_second": case.flops() as f64 / median,
+            "bytes_per_second": case.bytes() as f64 / median,
+            "of_fma_peak": case.flops() as f64 / median / rates.fma,
+            "of_read_peak": case.bytes() as f64 / median / rates.read,
+            "of_limit": limit.seconds / median,
+            "samples": side.samples.iter().map(|sample| json!({
+                "calls": sample.calls,
+                "wall": sample.wall,
+                "gpu": sample.gpu,
+            })).collect::<Vec<_>>(),
+        })
+    };
+    let rival = outcome.rival.as_ref();
+    let ratio = rival.map(|rival| rival.seconds.median / outcome.ours.seconds.median);
+    value["kernels"] = json!(outcome.kernels);
+    value["cache_copies"] = json!(outcome.copies);
+    value["nmse_to_naive"] = json!(outcome.nmse);
+    value["peaks"] = json!({ "fma_f32": rates.fma, "read": rates.read });
+    value["limit"] = json!({ "peak": limit.name, "seconds": limit.seconds });
+    value["sunfleck"] = side(&outcome.ours);
+    value["naive"] = json!(rival.map(side));
+    value["speed_up"] = json!(ratio);
+    value
+}
+
+/// The cells of a case.
+fn line(case: &Case, outcome: &Outcome) -> Vec<String> {
+    let limit = outcome.rates.limit(case.flops(), case.bytes());
+    let time = outcome.ours.seconds;
+    let rate = match limit.name {
+        "FMA" => in_thousands(case.flops() as f64 / time.median, "FLOP/s"),
+        _ => in_thousands(case.bytes() as f64 / time.median, "B/s"),
+    };
+    let of_limit = |side: &Side| percent(limit.seconds / side.seconds.median);
+    let kernel = outcome
+        .kernels
+        .first()
+        .map(|name| kernel_names::short(name));
+    let rival = outcome.rival.as_ref();
+    vec![
+        case.name(),
+        kernel.unwrap_or_default(),
+        seconds(time.median),
+        percent(time.relative()),
+        rate,
+        limit.name.into(),
+        of_limit(&outcome.ours),
+        rival.map_or("-".into(), |rival| seconds(rival.seconds.median)),
+        rival.map_or("-".into(), of_limit),
+        rival.map_or("-".into(), |rival| {
+            format!("{:.2} x", rival.seconds.median / time.median)
+        }),
+    ]
 }
 
 /// What a reader of a row must know.
 fn note(case: &Case, outcome: &Outcome) -> Vec<String> {
     let mut notes = vec![];
-    if !outcome.same() {
+    if !same(outcome.nmse) {
         notes.push(format!(
             "{}: WRONG, outputs of the two differ by an NMSE of {:.1e}",
             case.name(),

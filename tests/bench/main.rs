@@ -8,6 +8,8 @@ mod cases;
 mod clock;
 #[path = "../../benches/attention/kernel_names.rs"]
 mod kernel_names;
+#[path = "../../benches/attention/plot.rs"]
+mod plot;
 #[path = "../../benches/attention/report.rs"]
 mod report;
 #[path = "../../benches/attention/roofline.rs"]
@@ -19,5 +21,6 @@ mod clocks;
 mod flops;
 mod kernels;
 mod limits;
+mod plots;
 mod spreads;
 mod tables;
