@@ -11,16 +11,17 @@ use sunfleck::{
 use crate::{
     adapter::BenchGpu,
     cases::Case,
-    clock::Sample,
     kernel_names,
     peaks::{Yardstick, stream_bytes},
+    report::{Outcome, Side},
     rival,
     roofline::Rates,
     tensors::{self, Tensors},
     timing::{Timer, Work, best},
+    turns::{Turn, ratio, samples},
 };
 
-/// Samples that a median should have, where criterion's `--quick` asks for less ...
+/// Turns that a median should have, where criterion's `--quick` asks for less ...
 const FEW: usize = 3;
 /// ... and so many seconds don't pass before.
 const SOON: f64 = 0.5;
@@ -40,18 +41,11 @@ pub struct Contest {
     rival: Work,
     pace: Pace,
     spent: [f64; 3], // seconds of both sides, and of the yardstick
-    /// Kernels that the plan chose, the one of this call first.
-    pub kernels: Vec<String>,
-    /// Copies of K and V that calls take turns over.
-    pub copies: usize,
+    kernels: Vec<String>,
+    copies: usize,
     /// Normalised mean squared difference of both outputs.
     pub nmse: f64,
-    /// Samples of this crate's kernels.
-    pub samples: Vec<Sample>,
-    /// Samples of the rival.
-    pub rival_samples: Vec<Sample>,
-    /// Samples of the multiply-adds and of the read.
-    peak_samples: [Vec<Sample>; 2],
+    turns: Vec<Turn>,
 }
 
 impl Contest {
@@ -108,9 +102,7 @@ impl Contest {
             kernels: kernel_names::in_order(&plan.explain(), case.queries * plan.problem().group()),
             copies: tensors.caches.len(),
             nmse,
-            samples: vec![],
-            rival_samples: vec![],
-            peak_samples: [vec![], vec![]],
+            turns: vec![],
         })
     }
 
@@ -124,46 +116,66 @@ impl Contest {
         calls: u64,
     ) -> Duration {
         let (mut time, mut done) = (0.0, 0);
-        while done < calls || (self.samples.len() < FEW && self.spent[0] < SOON) {
-            let a_sample = self.ours.calls_for(self.pace.sample);
-            let sample = timer.sample(&self.ours, a_sample);
-            time += sample.seconds(best(&sample));
-            done += a_sample;
-            let warm = self.spent[0] + sample.wall > self.pace.warm_up;
-            self.spent[0] += sample.wall;
-            if warm {
-                self.samples.push(sample);
-            }
-            if self.spent[1] <= self.spent[0] {
-                let calls = self.rival.calls_for(self.pace.sample);
-                let sample = timer.sample(&self.rival, calls);
+        while done < calls || (self.turns.len() < FEW && self.spent[0] < SOON) {
+            let ours = timer.sample(&self.ours, self.ours.calls_for(self.pace.sample));
+            time += ours.seconds(best(&ours));
+            done += ours.calls;
+            self.spent[0] += ours.wall;
+            let mut turn = Turn {
+                ours,
+                rival: None,
+                peaks: None,
+            };
+            if self.spent[1] < self.spent[0] {
+                let sample = timer.sample(&self.rival, self.rival.calls_for(self.pace.sample));
                 self.spent[1] += sample.wall;
-                if warm || sample.wall > self.pace.warm_up {
-                    self.rival_samples.push(sample);
-                }
+                turn.rival = Some(sample);
             }
-            let Some(yardstick) = yardstick else { continue };
-            if self.spent[2] <= self.spent[0] / 2.0 {
-                for (samples, variant) in
-                    (self.peak_samples.iter_mut()).zip([yardstick.fma, yardstick.read])
-                {
+            if let Some(yardstick) = yardstick
+                && self.spent[2] < self.spent[0] / 2.0
+            {
+                let samples = [yardstick.fma, yardstick.read].map(|variant| {
                     let calls = variant.work.calls_for(self.pace.sample / 2.0);
-                    let sample = timer.sample(&variant.work, calls);
-                    self.spent[2] += sample.wall;
-                    samples.push(sample);
-                }
+                    timer.sample(&variant.work, calls)
+                });
+                self.spent[2] += samples.iter().map(|sample| sample.wall).sum::<f64>();
+                turn.peaks = Some(samples);
+            }
+            // A slow rival is warm at once, and may not have a second turn.
+            let rival = turn.rival.map_or(0.0, |sample| sample.wall);
+            if self.spent[0].max(rival) > self.pace.warm_up {
+                self.turns.push(turn);
             }
         }
         // Criterion may ask for less than a sample, or for what is no whole number of them.
         Duration::from_secs_f64(time * calls as f64 / done as f64)
     }
 
-    /// The peaks beside this case.
-    pub fn rates(&self, yardstick: &Yardstick<'_>) -> Option<Rates> {
-        let [fma, read] = &self.peak_samples;
-        Some(Rates {
-            fma: yardstick.fma.rate(fma)?,
-            read: yardstick.read.rate(read)?,
+    /// What was measured; `None` without a yardstick.
+    pub fn outcome(self, case: &Case, yardstick: &Yardstick<'_>) -> Option<Outcome> {
+        let turns = &self.turns;
+        let [fma, read] = [0, 1].map(|i| move |turn: &Turn| turn.peaks.map(|peaks| peaks[i]));
+        let rates = Rates {
+            fma: yardstick.fma.rate(&samples(turns, fma))?,
+            read: yardstick.read.rate(&samples(turns, read))?,
+        };
+        let limit = rates.limit(case.flops(), case.bytes());
+        // Calls of the peak's kernel that cost what the case costs, times the calls of the case
+        // that take as long as one of them.
+        let of_limit = match limit.name {
+            "FMA" => case.flops() as f64 / yardstick.fma.cost * ratio(turns, fma)?,
+            _ => case.bytes() as f64 / yardstick.read.cost * ratio(turns, read)?,
+        };
+        Some(Outcome {
+            kernels: self.kernels,
+            copies: self.copies,
+            nmse: self.nmse,
+            rates,
+            limit,
+            of_limit,
+            speed_up: ratio(turns, |turn| turn.rival),
+            ours: Side::of(samples(turns, |turn| Some(turn.ours)))?,
+            rival: Side::of(samples(turns, |turn| turn.rival)),
         })
     }
 }

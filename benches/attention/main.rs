@@ -26,17 +26,16 @@ mod roofline;
 mod statistics;
 mod tensors;
 mod timing;
+mod turns;
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use criterion::{Criterion, SamplingMode, Throughput};
-use sunfleck::attention::AttentionError;
 
 use adapter::{BenchGpu, Profile};
-use cases::Case;
 use contest::{Contest, Pace};
 use peaks::{PeakBench, Yardstick};
-use report::{Outcome, Report, Row, Side};
+use report::{Report, Row};
 use timing::Timer;
 
 fn main() -> ExitCode {
@@ -92,11 +91,7 @@ fn run(
 ) -> (Vec<Row>, bool) {
     let pace = Pace {
         sample: if gpu.software() { 0.04 } else { 0.02 },
-        warm_up: match (quick, gpu.software()) {
-            (true, _) => 0.001,
-            (false, true) => 0.3,
-            (false, false) => 0.5,
-        },
+        warm_up: if quick { 0.001 } else { 0.3 }, // criterion takes no zero
     };
     let mut name = format!("attention/{}", gpu.info.name);
     if gpu.profile != Profile::Full {
@@ -107,7 +102,7 @@ fn run(
         .sample_size(10)
         .sampling_mode(SamplingMode::Flat)
         .warm_up_time(Duration::from_secs_f64(pace.warm_up))
-        .measurement_time(Duration::from_secs_f64(1.5));
+        .measurement_time(Duration::from_secs_f64(1.2));
     if quick {
         group.measurement_time(Duration::from_secs_f64(0.5));
     }
@@ -125,42 +120,29 @@ fn run(
                 Err(_) => Duration::from_millis(calls),
             });
         });
-        match &contest {
-            Some(Ok(contest)) if !report::same(contest.nmse) => {
-                eprintln!("{}: WRONG, NMSE {:.1e}", case.name(), contest.nmse);
-                right = false;
+        let Some(contest) = contest else { continue };
+        let outcome = match contest {
+            Ok(contest) => {
+                if !report::same(contest.nmse) {
+                    eprintln!("{}: WRONG, NMSE {:.1e}", case.name(), contest.nmse);
+                    right = false;
+                }
+                yardstick
+                    .and_then(|yardstick| contest.outcome(case, yardstick))
+                    .ok_or("it was not measured".into())
             }
-            Some(Err(error)) => eprintln!("{}: did not run: {error}", case.name()),
-            _ => {}
-        }
-        rows.extend(contest.map(|contest| row(case, contest, yardstick)));
+            Err(error) => {
+                eprintln!("{}: did not run: {error}", case.name());
+                Err(error.to_string())
+            }
+        };
+        rows.push(Row {
+            case: *case,
+            outcome,
+        });
     }
     group.finish();
     (rows, right)
-}
-
-fn row(
-    case: &Case,
-    contest: Result<Contest, AttentionError>,
-    yardstick: Option<&Yardstick<'_>>,
-) -> Row {
-    let outcome = contest
-        .map_err(|error| error.to_string())
-        .and_then(|contest| {
-            let rates = yardstick.and_then(|yardstick| contest.rates(yardstick));
-            Ok(Outcome {
-                rates: rates.ok_or("it was not measured")?,
-                kernels: contest.kernels,
-                copies: contest.copies,
-                nmse: contest.nmse,
-                ours: Side::of(contest.samples).ok_or("no sample was long enough")?,
-                rival: Side::of(contest.rival_samples),
-            })
-        });
-    Row {
-        case: *case,
-        outcome,
-    }
 }
 
 /// The folder for files.

@@ -39,12 +39,14 @@ text { font-family: system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans
 /// The plot of a report as an SVG document.
 pub fn svg(report: &Report) -> String {
     let height = TOP + ROW * report.rows.len() as f64 + 34.0;
-    let fractions = report.rows.iter().flat_map(|row| {
-        let limit = row.limit().map_or(0.0, |limit| limit.seconds);
-        let outcome = row.outcome.as_ref().ok();
-        let ours = outcome.map(|outcome| &outcome.ours);
-        let rival = outcome.and_then(|outcome| outcome.rival.as_ref());
-        [ours, rival].map(|side| side.map_or(0.0, |side| limit / side.seconds.median))
+    let outcomes = report
+        .rows
+        .iter()
+        .filter_map(|row| row.outcome.as_ref().ok());
+    let fractions = outcomes.map(|outcome| {
+        outcome
+            .of_limit
+            .max(outcome.rival_of_limit().unwrap_or(0.0))
     });
     // The axis ends at the peak; a figure above it, as caches allow, makes it longer by quarters.
     let most = (fractions.fold(1.0, f64::max) * 4.0).ceil() / 4.0;
@@ -114,25 +116,19 @@ pub fn svg(report: &Report) -> String {
         let top = TOP + ROW * i as f64 + (ROW - 2.0 * BAR) / 2.0;
         let label = top + BAR + 4.0;
         plot.append(text(LEFT - 12.0, label, "", "end", &row.case.name()));
-        let (Ok(outcome), Some(limit)) = (&row.outcome, row.limit()) else {
+        let Ok(outcome) = &row.outcome else {
             plot.append(text(LEFT + 8.0, label, "quiet", "start", "did not run"));
             continue;
         };
-        let sides = [
-            ("ours", Some(&outcome.ours)),
-            ("rival", outcome.rival.as_ref()),
-        ];
-        for (side_top, (class, side)) in [top, top + BAR].into_iter().zip(sides) {
-            let Some(side) = side else { continue };
-            let fraction = limit.seconds / side.seconds.median;
-            plot.append(bar(LEFT, side_top, x(fraction) - LEFT, class));
+        plot.append(bar(LEFT, top, x(outcome.of_limit) - LEFT, "ours"));
+        if let Some(fraction) = outcome.rival_of_limit() {
+            plot.append(bar(LEFT, top + BAR, x(fraction) - LEFT, "rival"));
         }
-        let time = outcome.ours.seconds.median;
         let figures = format!(
             "{} of {}, {}",
-            percent(limit.seconds / time),
-            limit.name,
-            seconds(time)
+            percent(outcome.of_limit),
+            outcome.limit.name,
+            seconds(outcome.ours.seconds.median)
         );
         plot.append(text(RIGHT + 12.0, label, "", "start", &figures));
     }

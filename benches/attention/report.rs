@@ -38,8 +38,14 @@ pub struct Outcome {
     pub copies: usize,
     /// Normalised mean squared difference of the two outputs.
     pub nmse: f64,
-    /// The peaks in the time of the case; fractions are of these.
+    /// The peaks in the time of the case.
     pub rates: Rates,
+    /// The least time that these leave.
+    pub limit: Limit,
+    /// How much of the peak that binds this crate's kernels reached.
+    pub of_limit: f64,
+    /// How often a call of this crate's kernels goes into one of the rival.
+    pub speed_up: Option<f64>,
     /// This crate's kernels.
     pub ours: Side,
     /// The rival.
@@ -80,11 +86,10 @@ pub fn same(nmse: f64) -> bool {
     nmse <= SAME
 }
 
-impl Row {
-    /// The least time of the case on this adapter, where it ran.
-    pub fn limit(&self) -> Option<Limit> {
-        let rates = self.outcome.as_ref().ok()?.rates;
-        Some(rates.limit(self.case.flops(), self.case.bytes()))
+impl Outcome {
+    /// How much of the peak that binds the rival reached.
+    pub fn rival_of_limit(&self) -> Option<f64> {
+        self.speed_up.map(|speed_up| self.of_limit / speed_up)
     }
 }
 
@@ -187,9 +192,8 @@ fn row(row: &Row) -> Value {
             return value;
         }
     };
-    let rates = outcome.rates;
-    let limit = rates.limit(case.flops(), case.bytes());
-    let side = |side: &Side| {
+    let (rates, limit) = (outcome.rates, outcome.limit);
+    let side = |side: &Side, of_limit: Option<f64>| {
         let median = side.seconds.median;
         json!({
             "seconds": {
@@ -202,9 +206,7 @@ fn row(row: &Row) -> Value {
             "warning": side.clock.warning(&side.samples),
             "flops_per_second": case.flops() as f64 / median,
             "bytes_per_second": case.bytes() as f64 / median,
-            "of_fma_peak": case.flops() as f64 / median / rates.fma,
-            "of_read_peak": case.bytes() as f64 / median / rates.read,
-            "of_limit": limit.seconds / median,
+            "of_limit": of_limit,
             "samples": side.samples.iter().map(|sample| json!({
                 "calls": sample.calls,
                 "wall": sample.wall,
@@ -213,27 +215,26 @@ fn row(row: &Row) -> Value {
         })
     };
     let rival = outcome.rival.as_ref();
-    let ratio = rival.map(|rival| rival.seconds.median / outcome.ours.seconds.median);
     value["kernels"] = json!(outcome.kernels);
     value["cache_copies"] = json!(outcome.copies);
     value["nmse_to_naive"] = json!(outcome.nmse);
     value["peaks"] = json!({ "fma_f32": rates.fma, "read": rates.read });
     value["limit"] = json!({ "peak": limit.name, "seconds": limit.seconds });
-    value["sunfleck"] = side(&outcome.ours);
-    value["naive"] = json!(rival.map(side));
-    value["speed_up"] = json!(ratio);
+    value["sunfleck"] = side(&outcome.ours, Some(outcome.of_limit));
+    value["naive"] = json!(rival.map(|rival| side(rival, outcome.rival_of_limit())));
+    value["speed_up"] = json!(outcome.speed_up);
     value
 }
 
 /// The cells of a case.
 fn line(case: &Case, outcome: &Outcome) -> Vec<String> {
-    let limit = outcome.rates.limit(case.flops(), case.bytes());
+    let limit = outcome.limit;
     let time = outcome.ours.seconds;
     let rate = match limit.name {
         "FMA" => in_thousands(case.flops() as f64 / time.median, "FLOP/s"),
         _ => in_thousands(case.bytes() as f64 / time.median, "B/s"),
     };
-    let of_limit = |side: &Side| percent(limit.seconds / side.seconds.median);
+    let or_none = |text: Option<String>| text.unwrap_or("-".into());
     let kernel = outcome
         .kernels
         .first()
@@ -246,12 +247,10 @@ fn line(case: &Case, outcome: &Outcome) -> Vec<String> {
         percent(time.relative()),
         rate,
         limit.name.into(),
-        of_limit(&outcome.ours),
-        rival.map_or("-".into(), |rival| seconds(rival.seconds.median)),
-        rival.map_or("-".into(), of_limit),
-        rival.map_or("-".into(), |rival| {
-            format!("{:.2} x", rival.seconds.median / time.median)
-        }),
+        percent(outcome.of_limit),
+        or_none(rival.map(|rival| seconds(rival.seconds.median))),
+        or_none(outcome.rival_of_limit().map(percent)),
+        or_none(outcome.speed_up.map(|ratio| format!("{ratio:.2} x"))),
     ]
 }
 

@@ -16,6 +16,8 @@ mod report;
 mod roofline;
 #[path = "../../benches/attention/statistics.rs"]
 mod statistics;
+#[path = "../../benches/attention/turns.rs"]
+mod turns;
 
 mod clocks;
 mod flops;
@@ -24,3 +26,4 @@ mod limits;
 mod plots;
 mod spreads;
 mod tables;
+mod turn_ratios;

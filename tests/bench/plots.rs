@@ -11,7 +11,7 @@ fn plot_has_both_bars_of_a_case_and_names_one_that_did_not_run() {
         "prefill/f32/h8/d64/512x512",
         "class=\"ours\"",
         "class=\"rival\"",
-        "112 % of FMA",
+        "71 % of FMA",
         "did not run",
         "prefers-color-scheme: dark",
     ] {
