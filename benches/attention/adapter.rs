@@ -62,16 +62,27 @@ impl BenchGpu {
                      `cargo xtask setup` installs a software one"
                 )
             });
-        let features =
-            wgpu::Features::SUBGROUP | wgpu::Features::SHADER_F16 | wgpu::Features::TIMESTAMP_QUERY;
+        let matrices = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
+        let features = wgpu::Features::SUBGROUP
+            | wgpu::Features::SHADER_F16
+            | wgpu::Features::TIMESTAMP_QUERY
+            | matrices;
+        // SAFETY: wgpu asks for this word because experimental features may have bugs; kernels on
+        // them are tried for right results before they are used.
+        #[allow(unsafe_code)]
+        let experimental = match adapter.features().contains(matrices) {
+            true => unsafe { wgpu::ExperimentalFeatures::enabled() },
+            false => wgpu::ExperimentalFeatures::disabled(),
+        };
         let (device, queue) = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
             required_features: features & adapter.features(),
             required_limits: adapter.limits(),
+            experimental_features: experimental,
             ..Default::default()
         }))
         .expect("a device with the adapter's own limits");
         let profile = Profile::from_environment();
-        let capabilities = Capabilities::of(&device);
+        let capabilities = Capabilities::of(&device).with_matrices_of(&device, &adapter);
         let planned = match profile {
             Profile::Full => capabilities.clone(),
             Profile::Floor => capabilities.clone().floor(),

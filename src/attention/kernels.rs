@@ -340,11 +340,17 @@ pub(super) fn prefill(tile: PrefillTile, problem: &AttentionProblem) -> Kernel {
             rows,
             keys,
             threads: [x, y],
+            ..
         } => ("prefill", format!("q{rows}k{keys}"), [x, y, 1]),
         PrefillTile::Lanes { lanes, rows } => (
             "prefill_lanes",
             format!("subgroup{lanes}r{rows}"),
             [lanes, 1, 1],
+        ),
+        PrefillTile::Cooperative { subgroups, keys } => (
+            "prefill_cooperative",
+            format!("q{}k{keys}", tile.block_rows()),
+            [subgroups * 32, 1, 1],
         ),
     };
     let name = format!(
@@ -354,29 +360,48 @@ pub(super) fn prefill(tile: PrefillTile, problem: &AttentionProblem) -> Kernel {
     );
     let kernel = with_extras(name, size, &COMMON, &prefill_extras(problem))
         .source(shader!("attention/params.wgsl"))
-        .source(query(problem.query.element))
-        .source(key(problem.key.element))
-        .source(value(problem.value.element))
         .source(output(problem.output.element))
         .source(sink(problem))
         .source(lse(problem));
     let kernel = scores(dims(kernel, problem), problem);
+    if let PrefillTile::Cooperative { keys, .. } = tile {
+        let (k, v) = (problem.head_dim / 4, problem.value_dim / 4);
+        let rows = tile.block_rows();
+        let halves = (keys * (k + 2)).max(rows * 6) + keys * (v + 2) + rows * (keys / 4 + 2);
+        let scores = rows * (keys / 4 + 1);
+        return kernel
+            .constant("TILE_KEYS", keys)
+            .source(shader!("attention/prefill_cooperative.wgsl"))
+            .workgroup_bytes(u64::from(halves * 8 + scores * 16 + 16))
+            .uses_cooperative_matrices();
+    }
+    let kernel = kernel
+        .source(query(problem.query.element))
+        .source(key(problem.key.element))
+        .source(value(problem.value.element));
     match tile {
+        PrefillTile::Cooperative { .. } => kernel,
         PrefillTile::Workgroup {
             rows,
             keys,
+            chunk,
             threads: [x, y],
         } => {
-            let staged = (rows + keys) * (x + 1) * 16;
-            let kept = rows * (keys + 1) * 4;
+            // Value quads are staged for two output quads of each invocation at a time.
+            let v_step = (problem.value_dim / 4).div_ceil(x).min(2);
+            let chunks = 2 * (rows + keys) * chunk;
+            let slice = x * (rows / 4 + x * v_step);
             kernel
                 .constant("BLOCK_ROWS", rows)
                 .constant("TILE_KEYS", keys)
                 .constant("THREADS_X", x)
                 .constant("THREADS_Y", y)
-                .constant("CHUNK", x)
+                .constant("ROWS", rows / y)
+                .constant("KEYS", keys / x)
+                .constant("CHUNK", chunk)
+                .constant("V_STEP", v_step)
                 .source(shader!("attention/prefill.wgsl"))
-                .workgroup_bytes(u64::from(staged + kept))
+                .workgroup_bytes(u64::from(chunks.max(slice) * 16))
         }
         PrefillTile::Lanes { lanes, rows } => kernel
             .constant("LANES", lanes)

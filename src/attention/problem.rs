@@ -1,6 +1,7 @@
 //! What is to be computed: shapes, storage, mask.
 
 use super::{AttentionError, kernels::MAX_HEADS};
+use crate::tree;
 
 /// Element type of a tensor in memory. All arithmetic is f32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -315,6 +316,9 @@ impl AttentionProblem {
                 });
             }
         }
+        if self.output_rows_overlap() {
+            return Err(AttentionError::Overlap { name: "output" });
+        }
         if !self.scale.is_finite() {
             return Err(AttentionError::Scale { scale: self.scale });
         }
@@ -360,7 +364,36 @@ impl AttentionProblem {
                 max_queries: self.max_queries,
             });
         }
+        if let Mask::Tree { max_nodes } = self.mask {
+            let words = u64::from(self.batch) * tree::blob_words(max_nodes as usize) as u64;
+            if words > u64::from(u32::MAX) {
+                return Err(AttentionError::TooLarge {
+                    name: "tree",
+                    bytes: words.saturating_mul(4),
+                });
+            }
+        }
         Ok(())
+    }
+
+    /// Whether two rows of the output share elements. Sorted by stride, each axis must step over
+    /// all that the axes before it cover.
+    fn output_rows_overlap(&self) -> bool {
+        let batch = if self.ragged.is_some() { 1 } else { self.batch };
+        let mut axes = [
+            (self.output.batch_stride, batch),
+            (self.output.token_stride, self.total_queries()),
+            (self.output.head_stride, self.query_heads),
+        ];
+        axes.sort_unstable();
+        let mut covered = u64::from(self.value_dim);
+        for (stride, count) in axes.into_iter().filter(|(_, count)| *count > 1) {
+            if u64::from(stride) < covered {
+                return true;
+            }
+            covered += u64::from(stride) * u64::from(count - 1);
+        }
+        false
     }
 
     /// Tokens of one batch entry of the query tensor; of the whole tensor in a ragged batch.

@@ -3,6 +3,7 @@
 mod batches;
 mod errors;
 mod extras;
+mod limits;
 mod masks;
 mod memory;
 mod shapes;
