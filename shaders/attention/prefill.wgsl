@@ -145,7 +145,9 @@ fn main(
                 let v = kv_chunk[j * STAGE + local.x];
                 for (var r = 0u; r < ROWS; r++) {
                     let weight = scores[(local.y * ROWS + r) * SCORES + j];
-                    accumulator[chunk][r] = fma(vec4(weight), v, accumulator[chunk][r]);
+                    // A masked key may hold anything, also NaN, and other rows may see it.
+                    let seen = select(vec4(0.0), v, weight > 0.0);
+                    accumulator[chunk][r] = fma(vec4(weight), seen, accumulator[chunk][r]);
                     if chunk == 0u {
                         denominator[r] = denominator[r] + weight;
                     }

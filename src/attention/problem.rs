@@ -150,6 +150,10 @@ impl BiasLayout {
 /// `s = softcap(scale * Q K^T) + ALiBi + bias`.
 ///
 /// `max_queries` and `max_keys` are capacities. The lengths of a call live in a GPU buffer.
+///
+/// What a row does not see has no influence on it, whatever it holds, NaN included: tokens beyond
+/// the lengths, gaps between strides, and keys and values that mask, window or bias hide. Rows
+/// beyond the lengths are not written. Scores are finite numbers: one below -5e29 counts as hidden.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AttentionProblem {
     /// Sequences.
