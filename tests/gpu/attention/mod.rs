@@ -10,6 +10,7 @@ mod masks;
 mod matrix;
 mod memory;
 mod numerics;
+mod properties;
 mod recipe;
 mod red_zone;
 mod shapes;
