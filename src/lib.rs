@@ -3,7 +3,7 @@
 //!
 //! # Overview
 //! - [`attention`]: tiled online-softmax attention as problem, plan, prepare, bind, encode, on the
-//!   caller's device, buffers and pass. The README's example shows it whole.
+//!   caller's device, buffers and pass; its [`walkthrough`](attention::walkthrough) has drawings.
 //! - [`tree`] and [`verify`]: draft trees, and which of their tokens are kept.
 //! - [`cache`]: where keys and values live, and the commit of accepted ones.
 //! - [`ops`]: the other kernels of a decoder, among them linear layers on quantised weights.
@@ -12,8 +12,8 @@
 //!
 //! # Why use this crate, and when not
 //! Use it for attention, or for speculative decoding, in a wgpu program that has to run on any
-//! adapter: the kernels need no optional feature, and a draft never changes a greedy answer. On one
-//! vendor's GPUs only, that vendor's own libraries are faster.
+//! adapter: the kernels need no optional feature, and a drafted chain is checked with the bits that
+//! decoding would have given. On one vendor's GPUs only, that vendor's own libraries are faster.
 //!
 //! # Features
 //! - `vulkan`, `metal`, `dx12`, `webgpu` (default), `gles`: wgpu's backends.

@@ -21,13 +21,15 @@ type View<'a> = (&'static str, BufferView<'a>);
 /// The buffers of one attention call.
 #[derive(Clone, Copy, Debug)]
 pub struct AttentionIo<'a> {
-    /// `Q` in the problem's layout.
+    /// `Q` in the layout [`AttentionProblem::query`](super::AttentionProblem::query).
     pub query: BufferView<'a>,
-    /// `K`.
+    /// `K` in the layout [`AttentionProblem::key`](super::AttentionProblem::key). It may lie in one
+    /// buffer with `V`.
     pub key: BufferView<'a>,
-    /// `V`.
+    /// `V` in the layout [`AttentionProblem::value`](super::AttentionProblem::value).
     pub value: BufferView<'a>,
-    /// `O`, written.
+    /// `O` in the layout [`AttentionProblem::output`](super::AttentionProblem::output), written; 0
+    /// for a row that sees no key. In a buffer of its own.
     pub output: BufferView<'a>,
     /// LSE `[batch, max_queries, query_head]` of f32, written; natural logarithm, and
     /// [`NO_KEY`](super::NO_KEY) for a row that sees no key. Given exactly when the problem asks for it.
@@ -36,13 +38,22 @@ pub struct AttentionIo<'a> {
     /// wrapping where there are fewer keys); and, in a ragged batch, tokens before the sequence's
     /// first query and first key. See [`lengths`] and [`ragged_lengths`].
     pub lengths: BufferView<'a>,
-    /// The bias in its layout, given exactly when the problem has one.
+    /// The bias, f32, in the layout [`AttentionProblem::bias`](super::AttentionProblem::bias), given
+    /// exactly when the problem has one.
     pub bias: Option<BufferView<'a>>,
-    /// Blobs of [`tree::DraftTree`] one after the other, given exactly for [`Mask::Tree`].
+    /// `[batch]` of [`DraftTree::blob`](super::DraftTree::blob)`(max_nodes)`, given exactly for
+    /// [`Mask::Tree`].
     pub tree: Option<BufferView<'a>>,
 }
 
 /// The words of a lengths buffer for sequences of `(queries, keys)` in a padded batch.
+///
+/// ```
+/// use sunfleck::attention::lengths;
+///
+/// // One query at the end of 300 keys; 16 queries at the end of 40.
+/// assert_eq!(lengths(&[(1, 300), (16, 40)]), [[1, 299, 0, 0], [16, 24, 0, 0]]);
+/// ```
 pub fn lengths(sequences: &[(u32, u32)]) -> Vec<[u32; 4]> {
     sequences
         .iter()
@@ -52,6 +63,12 @@ pub fn lengths(sequences: &[(u32, u32)]) -> Vec<[u32; 4]> {
 
 /// The words of a lengths buffer for sequences of `(queries, keys)` that follow each other without
 /// padding, queries in one tensor and keys in another: see [`AttentionProblem::ragged`](super::AttentionProblem::ragged).
+///
+/// ```
+/// use sunfleck::attention::ragged_lengths;
+///
+/// assert_eq!(ragged_lengths(&[(1, 300), (16, 40)]), [[1, 299, 0, 0], [16, 24, 1, 300]]);
+/// ```
 pub fn ragged_lengths(sequences: &[(u32, u32)]) -> Vec<[u32; 4]> {
     let mut words = lengths(sequences);
     let (mut query_start, mut key_start) = (0u32, 0u32);
@@ -96,6 +113,8 @@ impl PreparedAttention {
     }
 
     /// Binds buffers. The result records the call any number of times and allocates nothing then.
+    ///
+    /// The workspace is one of this plan, or of one on the same device that needs no fewer bytes.
     ///
     /// # Errors
     /// [`AttentionError::ViewTooSmall`], [`AttentionError::Argument`], and through
@@ -166,6 +185,7 @@ impl PreparedAttention {
             chunks: bound,
             chunk,
             prefill,
+            prefill_rows: self.plan.prefill_rows(),
             batch: problem.batch,
             query_heads: problem.query_heads,
             kv_heads: problem.kv_heads,
@@ -356,6 +376,7 @@ pub struct Attention {
     chunks: Vec<Chunk>,
     chunk: u32, // queries of a chunk
     prefill: Option<Dispatch>,
+    prefill_rows: u32, // packed rows of a workgroup
     batch: u32,
     query_heads: u32,
     kv_heads: u32,
@@ -367,6 +388,50 @@ impl Attention {
     /// Records the call for at most `queries` queries and `keys` keys a sequence; both are cut to
     /// the problem's capacity. The lengths buffer says how many there are; a bound that is too
     /// low leaves keys or queries out, one that is too high costs idle workgroups.
+    ///
+    /// The pass may hold other work before and after, also calls that share the workspace.
+    ///
+    /// # Example
+    /// One bound call, recorded for a cache that grows. The query is 0, so that every key weighs the same
+    /// and the output is the mean of the values.
+    ///
+    /// ```
+    /// # use sunfleck::attention::{AttentionIo, AttentionProblem, lengths};
+    /// # use sunfleck::{gpu::Gpu, wgpu};
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let instance = wgpu::Instance::default();
+    /// # let adapter = instance.request_adapter(&Default::default()).await?;
+    /// # let (device, queue) = adapter.request_device(&Default::default()).await?;
+    /// # let gpu = Gpu::new(&device, &queue);
+    /// let attention = gpu.plan_attention(&AttentionProblem::new(1, 1, 4, 1, 100))?.prepare().await?;
+    /// let values: Vec<f32> = (0..100).flat_map(|token| [token as f32; 4]).collect();
+    /// let query = gpu.storage("query", 4 * 4)?; // zeros
+    /// let key = gpu.storage("key", 100 * 4 * 4)?;
+    /// let value = gpu.storage_with("value", &values)?;
+    /// let output = gpu.storage("output", 4 * 4)?;
+    /// let sizes = gpu.storage("lengths", 16)?;
+    /// let call = attention.bind(&attention.workspace()?, &AttentionIo {
+    ///     query: (&query).into(),
+    ///     key: (&key).into(),
+    ///     value: (&value).into(),
+    ///     output: (&output).into(),
+    ///     lengths: (&sizes).into(),
+    ///     lse: None,
+    ///     bias: None,
+    ///     tree: None,
+    /// })?;
+    /// for (keys, mean) in [(1, 0.0), (3, 1.0), (100, 49.5)] {
+    ///     queue.write_buffer(&sizes, 0, bytemuck::cast_slice(&lengths(&[(1, keys)])));
+    ///     let mut encoder = device.create_command_encoder(&Default::default());
+    ///     call.encode(&mut encoder.begin_compute_pass(&Default::default()), 1, keys);
+    ///     queue.submit([encoder.finish()]);
+    ///     let result: Vec<f32> = gpu.read_buffer(&output).await?;
+    ///     assert!((result[0] - mean).abs() < 1e-4, "{result:?}");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// # pollster::block_on(example()).unwrap();
+    /// ```
     pub fn encode(&self, pass: &mut ComputePass<'_>, queries: u32, keys: u32) {
         let queries = queries.min(self.max_queries);
         let group = self.query_heads / self.kv_heads;
@@ -375,7 +440,7 @@ impl Attention {
             .as_ref()
             .filter(|_| queries * group > PREFILL_ABOVE)
         {
-            let blocks = (queries * group).div_ceil(kernels::PREFILL_ROWS);
+            let blocks = (queries * group).div_ceil(self.prefill_rows);
             return prefill.encode(pass, [blocks, self.kv_heads, self.batch]);
         }
         let spans = keys.min(self.max_keys).div_ceil(SPAN);

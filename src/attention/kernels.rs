@@ -1,7 +1,8 @@
 //! The kernels of attention: which files and constants make which variant.
 
+use super::tile::{DecodeTile, Exchange, PrefillTile};
 use super::{AttentionProblem, Element, Mask};
-use crate::gpu::{AdapterClass, Binding, Capabilities, Kernel, Source, shader, shared_struct};
+use crate::gpu::{Binding, Kernel, Source, shader, shared_struct};
 
 /// Keys of one span of the decode kernel. Fixed and absolute: the invariance contract.
 pub(super) const SPAN: u32 = 256;
@@ -267,7 +268,7 @@ fn dims(kernel: Kernel, problem: &AttentionProblem) -> Kernel {
 }
 
 /// The decode and verify kernel for blocks of `rows` packed rows.
-pub(super) fn decode(capabilities: &Capabilities, problem: &AttentionProblem, rows: u32) -> Kernel {
+pub(super) fn decode(tile: DecodeTile, problem: &AttentionProblem, rows: u32) -> Kernel {
     const COMMON: [Binding; 6] = [
         Binding::Uniform, // params
         Binding::Read,    // lengths
@@ -276,13 +277,11 @@ pub(super) fn decode(capabilities: &Capabilities, problem: &AttentionProblem, ro
         Binding::Read,    // value
         Binding::Write,   // partial states
     ];
-    let width = capabilities
-        .spread_width()
-        .filter(|_| capabilities.class == AdapterClass::Software);
-    let (lanes, exchange, tag) = match width {
-        Some(8) => (8, shader!("attention/lanes_subgroup8.wgsl"), "subgroup8"),
-        Some(_) => (4, shader!("attention/lanes_subgroup4.wgsl"), "subgroup4"),
-        None => (32, shader!("attention/lanes_workgroup.wgsl"), "workgroup32"),
+    let lanes = tile.lanes;
+    let (exchange, tag) = match (tile.exchange, lanes) {
+        (Exchange::Subgroup, 8) => (shader!("attention/lanes_subgroup8.wgsl"), "subgroup8"),
+        (Exchange::Subgroup, _) => (shader!("attention/lanes_subgroup4.wgsl"), "subgroup4"),
+        (Exchange::Workgroup, _) => (shader!("attention/lanes_workgroup.wgsl"), "workgroup32"),
     };
     let name = format!("attention/decode/{}/r{rows}/{tag}", suffix(problem));
     let kernel = with_extras(name, [lanes, 1, 1], &COMMON, &decode_extras(problem))
@@ -296,7 +295,7 @@ pub(super) fn decode(capabilities: &Capabilities, problem: &AttentionProblem, ro
         .source(key(problem.key.element))
         .source(value(problem.value.element));
     let kernel = scores(dims(kernel, problem), problem);
-    if width.is_some() {
+    if tile.exchange == Exchange::Subgroup {
         return kernel.uses_subgroups();
     }
     let held = (problem.head_dim / 4).next_multiple_of(lanes) * 16;
@@ -326,11 +325,8 @@ pub(super) fn merge(problem: &AttentionProblem) -> Kernel {
         .source(lse(problem))
 }
 
-/// Packed rows of one workgroup of the prefill kernel.
-pub(super) const PREFILL_ROWS: u32 = 32;
-
-/// The prefill kernel.
-pub(super) fn prefill(problem: &AttentionProblem) -> Kernel {
+/// The prefill kernel of a shape.
+pub(super) fn prefill(tile: PrefillTile, problem: &AttentionProblem) -> Kernel {
     const COMMON: [Binding; 6] = [
         Binding::Uniform, // params
         Binding::Read,    // lengths
@@ -339,32 +335,57 @@ pub(super) fn prefill(problem: &AttentionProblem) -> Kernel {
         Binding::Read,    // value
         Binding::Write,   // output
     ];
-    // 8 x 16 invocations with 2 rows x 4 keys each: a tile of the head is as wide as a row of
-    // invocations, and all of it takes 13.4 KiB.
-    const TILE_KEYS: u32 = 32;
-    const THREADS: [u32; 2] = [8, 16];
-    const CHUNK: u32 = THREADS[0];
+    let (family, tag, size) = match tile {
+        PrefillTile::Workgroup {
+            rows,
+            keys,
+            threads: [x, y],
+        } => ("prefill", format!("q{rows}k{keys}"), [x, y, 1]),
+        PrefillTile::Lanes { lanes, rows } => (
+            "prefill_lanes",
+            format!("subgroup{lanes}r{rows}"),
+            [lanes, 1, 1],
+        ),
+    };
     let name = format!(
-        "attention/prefill/{}/q{PREFILL_ROWS}k{TILE_KEYS}/{}",
+        "attention/{family}/{}/{tag}/{}",
         suffix(problem),
         end_suffix(problem),
     );
-    let size = [THREADS[0], THREADS[1], 1];
     let kernel = with_extras(name, size, &COMMON, &prefill_extras(problem))
-        .constant("BLOCK_ROWS", PREFILL_ROWS)
-        .constant("TILE_KEYS", TILE_KEYS)
-        .constant("THREADS_X", THREADS[0])
-        .constant("THREADS_Y", THREADS[1])
-        .constant("CHUNK", CHUNK)
         .source(shader!("attention/params.wgsl"))
-        .source(shader!("attention/prefill.wgsl"))
         .source(query(problem.query.element))
         .source(key(problem.key.element))
         .source(value(problem.value.element))
         .source(output(problem.output.element))
         .source(sink(problem))
         .source(lse(problem));
-    let staged = (PREFILL_ROWS + TILE_KEYS) * (CHUNK + 1) * 16;
-    let kept = PREFILL_ROWS * (TILE_KEYS + 1) * 4;
-    scores(dims(kernel, problem), problem).workgroup_bytes(u64::from(staged + kept))
+    let kernel = scores(dims(kernel, problem), problem);
+    match tile {
+        PrefillTile::Workgroup {
+            rows,
+            keys,
+            threads: [x, y],
+        } => {
+            let staged = (rows + keys) * (x + 1) * 16;
+            let kept = rows * (keys + 1) * 4;
+            kernel
+                .constant("BLOCK_ROWS", rows)
+                .constant("TILE_KEYS", keys)
+                .constant("THREADS_X", x)
+                .constant("THREADS_Y", y)
+                .constant("CHUNK", x)
+                .source(shader!("attention/prefill.wgsl"))
+                .workgroup_bytes(u64::from(staged + kept))
+        }
+        PrefillTile::Lanes { lanes, rows } => kernel
+            .constant("LANES", lanes)
+            .constant("LANE_ROWS", rows)
+            .source(match lanes {
+                8 => shader!("attention/spread8.wgsl"),
+                _ => shader!("attention/spread4.wgsl"),
+            })
+            .source(shader!("attention/prefill_lanes.wgsl"))
+            .uses_subgroups(),
+    }
 }

@@ -71,7 +71,45 @@ pub struct PreparedMergeStates {
     pipeline: Arc<Pipeline>,
 }
 
-/// A merge bound to its buffers, ready to be recorded.
+/// A merge bound to its buffers, ready to be recorded (Ye et al. 2025, FlashInfer, call it the
+/// composition of attention states).
+///
+/// # Example
+/// Two states of one row. The second one's keys weigh three times as much as the first one's.
+///
+/// ```
+/// use sunfleck::attention::{Element, MergeStatesIo, MergeStatesProblem};
+/// # use sunfleck::{gpu::Gpu, wgpu};
+///
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// # let instance = wgpu::Instance::default();
+/// # let adapter = instance.request_adapter(&Default::default()).await?;
+/// # let (device, queue) = adapter.request_device(&Default::default()).await?;
+/// # let gpu = Gpu::new(&device, &queue);
+/// let problem = MergeStatesProblem { states: 2, rows: 1, value_dim: 4, element: Element::F32 };
+/// let merge = gpu.prepare_merge_states(&problem).await?;
+/// let outputs = gpu.storage_with("outputs", &[[1.0f32; 4], [3.0; 4]])?; // [state, row, value_dim]
+/// let lses = gpu.storage_with("lses", &[0.0f32, 3f32.ln()])?; // [state, row]
+/// let output = gpu.storage("output", 4 * 4)?;
+/// let lse = gpu.storage("lse", 4)?;
+/// let call = merge.bind(&MergeStatesIo {
+///     outputs: (&outputs).into(),
+///     lses: (&lses).into(),
+///     output: (&output).into(),
+///     lse: (&lse).into(),
+/// })?;
+/// let mut encoder = device.create_command_encoder(&Default::default());
+/// call.encode(&mut encoder.begin_compute_pass(&Default::default()));
+/// queue.submit([encoder.finish()]);
+///
+/// let output: Vec<f32> = gpu.read_buffer(&output).await?;
+/// let lse: Vec<f32> = gpu.read_buffer(&lse).await?;
+/// assert!((output[0] - (0.25 * 1.0 + 0.75 * 3.0)).abs() < 1e-5);
+/// assert!((lse[0] - 4f32.ln()).abs() < 1e-5);
+/// # Ok(())
+/// # }
+/// # pollster::block_on(example()).unwrap();
+/// ```
 #[derive(Clone, Debug)]
 pub struct MergeStates {
     dispatch: Dispatch,
@@ -85,6 +123,9 @@ impl Gpu {
     /// # Errors
     /// [`AttentionError::Zero`] and [`AttentionError::HeadDim`] for a shape no kernel computes,
     /// [`AttentionError::Gpu`] where the device refuses it.
+    ///
+    /// # Example
+    /// See [`MergeStates`].
     pub async fn prepare_merge_states(
         &self,
         problem: &MergeStatesProblem,

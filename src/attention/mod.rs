@@ -1,4 +1,90 @@
-//! Tiled online-softmax attention: problem, plan, encode.
+//! Attention on the caller's device: `softmax(scale Q K^T) V` over tiles of keys, with the online
+//! softmax, so that scores are never stored (Milakov and Gimelshein 2018; FlashAttention, Dao et al.
+//! 2022).
+//!
+//! # Overview
+//! | step | gives | what happens |
+//! |---|---|---|
+//! | fill in an [`AttentionProblem`] | | shapes, storage types, mask and extras |
+//! | [`Gpu::plan_attention`] | [`AttentionPlan`] | kernels are chosen, shapes and limits checked |
+//! | [`AttentionPlan::prepare`] | [`PreparedAttention`] | the kernels are compiled, once a device |
+//! | [`PreparedAttention::bind`] | [`Attention`] | buffers of the caller, and a workspace that calls share |
+//! | [`Attention::encode`] | | records into the caller's pass; nothing is allocated, submitted or waited for |
+//!
+//! How many queries and keys a call has lies in a buffer on the GPU ([`lengths`], [`ragged_lengths`]), so
+//! a bound call serves every step of a growing cache. States over disjoint sets of keys are merged
+//! by [`MergeStates`]. The [`walkthrough`] goes through the kernels with numbers.
+//!
+//! Everything that a call needs is in this module and in [`gpu`](crate::gpu). Elements of 16 bits are the
+//! caller's to make, with the crate `half` for instance.
+//!
+//! [`Gpu::plan_attention`]: crate::gpu::Gpu::plan_attention
+//!
+//! # Example
+//! Four causal queries at the end of 300 keys, two query heads on each of two KV heads of 32, compared
+//! with the f64 reference.
+//!
+//! ```
+//! use sunfleck::attention::{AttentionIo, AttentionProblem, lengths};
+//! use sunfleck::{gpu::Gpu, reference, wgpu};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let instance = wgpu::Instance::default();
+//! let adapter = instance.request_adapter(&Default::default()).await?;
+//! let (device, queue) = adapter.request_device(&Default::default()).await?;
+//! let gpu = Gpu::new(&device, &queue);
+//!
+//! let (heads, kv_heads, dim, queries, keys) = (4, 2, 32, 4, 300);
+//! let problem = AttentionProblem::new(heads, kv_heads, dim, queries, keys);
+//! let attention = gpu.plan_attention(&problem)?.prepare().await?;
+//!
+//! let numbers = |count: u32, step: f32| -> Vec<f32> {
+//!     (0..count).map(|i| (i as f32 * step).sin()).collect()
+//! };
+//! let q = numbers(queries * heads * dim, 0.37); // [query, head, dim]
+//! let k = numbers(keys * kv_heads * dim, 0.71); // [key, kv_head, dim]
+//! let v = numbers(keys * kv_heads * dim, 0.13);
+//! let query = gpu.storage_with("query", &q)?;
+//! let key = gpu.storage_with("key", &k)?;
+//! let value = gpu.storage_with("value", &v)?;
+//! let output = gpu.storage("output", u64::from(queries * heads * dim) * 4)?;
+//! let lengths = gpu.storage_with("lengths", &lengths(&[(queries, keys)]))?;
+//! let workspace = attention.workspace()?;
+//! let call = attention.bind(&workspace, &AttentionIo {
+//!     query: (&query).into(),
+//!     key: (&key).into(),
+//!     value: (&value).into(),
+//!     output: (&output).into(),
+//!     lengths: (&lengths).into(),
+//!     lse: None,
+//!     bias: None,
+//!     tree: None,
+//! })?;
+//!
+//! let mut encoder = device.create_command_encoder(&Default::default());
+//! call.encode(&mut encoder.begin_compute_pass(&Default::default()), queries, keys);
+//! queue.submit([encoder.finish()]);
+//!
+//! let result: Vec<f32> = gpu.read_buffer(&output).await?;
+//! let shape = reference::attention::AttentionShape {
+//!     batch: 1,
+//!     query_heads: 4,
+//!     kv_heads: 2,
+//!     queries: 4,
+//!     keys: 300,
+//!     head_dim: 32,
+//!     value_dim: 32,
+//! };
+//! let options = reference::attention::AttentionOptions {
+//!     mask: reference::attention::Mask::Causal,
+//!     ..Default::default()
+//! };
+//! let expected = reference::attention::attention(&shape, &q, &k, &v, &options)?.output;
+//! reference::compare::compare("output", &result, &expected, reference::compare::Tolerance::F32)?;
+//! # Ok(())
+//! # }
+//! # pollster::block_on(example()).unwrap();
+//! ```
 
 mod call;
 mod error;
@@ -6,6 +92,7 @@ mod kernels;
 mod merge_states;
 mod plan;
 mod problem;
+mod tile;
 
 pub use call::{
     Attention, AttentionIo, AttentionWorkspace, PreparedAttention, lengths, ragged_lengths,
@@ -14,6 +101,13 @@ pub use error::AttentionError;
 pub use merge_states::{MergeStates, MergeStatesIo, MergeStatesProblem, PreparedMergeStates};
 pub use plan::AttentionPlan;
 pub use problem::{AttentionProblem, BiasLayout, Element, Mask, RaggedTotals, TensorLayout};
+
+// The tree mask is made from one: no other module is needed for attention.
+#[doc(inline)]
+pub use crate::tree::{DraftTree, TreeError};
+
+#[cfg(any(doc, doctest, test))]
+pub mod walkthrough;
 
 use crate::gpu::{Capabilities, Kernel};
 
@@ -76,11 +170,16 @@ pub(crate) fn variants(capabilities: &Capabilities) -> Vec<Kernel> {
 }
 
 fn all(capabilities: &Capabilities, problem: &AttentionProblem) -> Vec<Kernel> {
-    let mut kernels: Vec<_> = [3, 8]
-        .into_iter()
-        .map(|rows| kernels::decode(capabilities, problem, rows))
-        .collect();
-    kernels.push(kernels::merge(problem));
-    kernels.push(kernels::prefill(problem));
+    let mut kernels = vec![kernels::merge(problem)];
+    for (tile, refusal) in tile::DecodeTile::candidates(capabilities) {
+        if refusal.is_none() {
+            kernels.extend([3, 8].map(|rows| kernels::decode(tile, problem, rows)));
+        }
+    }
+    for (tile, refusal) in tile::PrefillTile::candidates(capabilities, problem) {
+        if refusal.is_none() {
+            kernels.push(kernels::prefill(tile, problem));
+        }
+    }
     kernels
 }

@@ -5,8 +5,9 @@ use std::fmt::Write as _;
 use super::{
     AttentionError, AttentionProblem, PreparedAttention,
     kernels::{self, Extra, SPAN},
+    tile::{DecodeTile, PrefillTile},
 };
-use crate::gpu::{AdapterClass, Gpu, Kernel};
+use crate::gpu::{Capabilities, Gpu, GpuError, Kernel};
 
 /// Packed rows of a KV head above which the prefill kernel takes over, where the problem allows
 /// it: two of its blocks.
@@ -19,29 +20,58 @@ const WORKSPACE_BYTES: u64 = 16 << 20;
 const MAX_ROWS: u32 = 8;
 
 /// A planned problem: kernels chosen, limits checked, nothing compiled yet.
+///
+/// # Example
+/// [`explain`](Self::explain) puts the plan into words, for logs and for questions of speed:
+///
+/// ```
+/// # use sunfleck::{attention::AttentionProblem, gpu::Gpu, wgpu};
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// # let instance = wgpu::Instance::default();
+/// # let adapter = instance.request_adapter(&Default::default()).await?;
+/// # let (device, queue) = adapter.request_device(&Default::default()).await?;
+/// # let gpu = Gpu::new(&device, &queue);
+/// let plan = gpu.plan_attention(&AttentionProblem::new(32, 8, 128, 16, 4096))?;
+/// println!("{}", plan.explain());
+/// assert!(plan.explain().contains("workspace: 4325376 bytes"));
+/// # Ok(())
+/// # }
+/// # pollster::block_on(example()).unwrap();
+/// ```
+/// On a GPU it prints lines such as these:
+///
+/// ```text
+/// attention/decode/f32-f32-f32/d128/causal/r4/workgroup32: up to 4 packed rows a workgroup, ...
+/// attention/decode/f32-f32-f32/d128/causal/r8/workgroup32: up to 8 packed rows a workgroup, ...
+/// attention/merge/v128/f32: joins up to 16 spans of 256 keys
+/// not attention/prefill: there are too few rows
+/// workspace: 4325376 bytes
+/// ```
 #[derive(Clone, Debug)]
 pub struct AttentionPlan {
     gpu: Gpu,
     problem: AttentionProblem,
     decode: Vec<(u32, Kernel)>, // packed rows of a block, smallest first
     merge: Kernel,
-    prefill: Option<Kernel>, // for more than PREFILL_ABOVE packed rows
+    prefill: Option<(PrefillTile, Kernel)>, // for more than PREFILL_ABOVE packed rows
+    refusals: Vec<Refusal>,
 }
 
-/// Why a problem does not get the prefill kernel, if so.
-fn prefill_refusal(gpu: &Gpu, problem: &AttentionProblem) -> Option<&'static str> {
+/// A kernel that was considered and not taken.
+#[derive(Clone, Debug)]
+struct Refusal {
+    kernel: String,
+    reason: String,
+}
+
+/// Why a problem gets no prefill kernel whatever the device, if so.
+fn prefill_refusal(problem: &AttentionProblem) -> Option<&'static str> {
     let extras = kernels::prefill_extras(problem);
     if problem.invariant {
         return Some("it adds in another order than the kernel for few rows (invariant)");
     }
     if problem.max_queries.saturating_mul(problem.group()) <= PREFILL_ABOVE {
         return Some("there are too few rows");
-    }
-    // A software adapter pays for every lane of a load from workgroup memory and switches
-    // coroutines at every barrier: on lavapipe a 128-token prompt of SmolLM2-135M took 1.55 s
-    // with the prefill kernel and 0.61 s with the one for few rows.
-    if gpu.capabilities().class == AdapterClass::Software {
-        return Some("on a software adapter the kernel for few rows is faster");
     }
     if [Extra::Tree, Extra::Bias, Extra::Lse]
         .iter()
@@ -54,11 +84,71 @@ fn prefill_refusal(gpu: &Gpu, problem: &AttentionProblem) -> Option<&'static str
     None
 }
 
+/// The first of the candidates that neither the device nor its limits refuse.
+///
+/// # Errors
+/// The limit that refused the last candidate.
+fn choose<T: Copy>(
+    candidates: Vec<(T, Option<&'static str>)>,
+    capabilities: &Capabilities,
+    kernel_of: impl Fn(T) -> Kernel,
+    refusals: &mut Vec<Refusal>,
+) -> Result<Option<T>, GpuError> {
+    let mut limit = None;
+    for (tile, refusal) in candidates {
+        let kernel = kernel_of(tile);
+        let reason = match refusal {
+            Some(reason) => reason.to_owned(),
+            None => match kernel.check(capabilities) {
+                Ok(()) => return Ok(Some(tile)),
+                Err(error) => {
+                    let reason = error.to_string();
+                    limit = Some(error);
+                    reason
+                }
+            },
+        };
+        refusals.push(Refusal {
+            kernel: kernel.name,
+            reason,
+        });
+    }
+    limit.map_or(Ok(None), Err)
+}
+
 impl Gpu {
     /// Chooses the kernels for `problem` and checks them against the device's limits.
     ///
+    /// Nothing is compiled or allocated: asking what a problem would need is cheap.
+    ///
     /// # Errors
-    /// A variant of [`AttentionError`] for every problem that no kernel computes.
+    /// A variant of [`AttentionError`] for every problem that no kernel computes, and
+    /// [`GpuError::LimitExceeded`] through
+    /// [`AttentionError::Gpu`] where the device's limits are too low.
+    ///
+    /// # Example
+    /// ```
+    /// use sunfleck::attention::{AttentionError, AttentionProblem};
+    /// # use sunfleck::{gpu::Gpu, wgpu};
+    ///
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let instance = wgpu::Instance::default();
+    /// # let adapter = instance.request_adapter(&Default::default()).await?;
+    /// # let (device, queue) = adapter.request_device(&Default::default()).await?;
+    /// let gpu = Gpu::new(&device, &queue);
+    /// let mut problem = AttentionProblem::new(32, 8, 128, 1, 4096);
+    /// let plan = gpu.plan_attention(&problem)?;
+    /// // One query of 32 heads over 16 spans of keys: a state each of 128 + 4 f32s.
+    /// assert_eq!(plan.workspace_bytes(), 32 * 16 * (128 + 4) * 4);
+    ///
+    /// problem.head_dim = 66;
+    /// let error = gpu.plan_attention(&problem).unwrap_err();
+    /// assert!(matches!(error, AttentionError::HeadDim { dim: 66, .. }));
+    /// assert!(error.to_string().contains("must be a multiple of 4"));
+    /// # Ok(())
+    /// # }
+    /// # pollster::block_on(example()).unwrap();
+    /// ```
     pub fn plan_attention(
         &self,
         problem: &AttentionProblem,
@@ -71,29 +161,46 @@ impl Gpu {
         if group < MAX_ROWS && problem.max_queries > 1 {
             sizes.push(MAX_ROWS);
         }
-        let decode: Vec<_> = sizes
-            .into_iter()
-            .map(|rows| (rows, kernels::decode(self.capabilities(), problem, rows)))
+        let capabilities = self.capabilities();
+        let mut refusals = Vec::new();
+        let most_rows = sizes.last().copied().unwrap_or(1);
+        let tile = choose(
+            DecodeTile::candidates(capabilities),
+            capabilities,
+            |tile| kernels::decode(tile, problem, most_rows),
+            &mut refusals,
+        )?;
+        let decode: Vec<_> = (tile.iter())
+            .flat_map(|tile| sizes.iter().map(|rows| (*tile, *rows)))
+            .map(|(tile, rows)| (rows, kernels::decode(tile, problem, rows)))
             .collect();
         let merge = kernels::merge(problem);
-        let prefill = match prefill_refusal(self, problem) {
-            None => Some(kernels::prefill(problem)),
-            Some(_) => None,
+        merge.check(capabilities)?;
+        let prefill = match prefill_refusal(problem) {
+            None => choose(
+                PrefillTile::candidates(capabilities, problem),
+                capabilities,
+                |tile| kernels::prefill(tile, problem),
+                &mut refusals,
+            )
+            // The kernel for few rows computes the problem too.
+            .unwrap_or_default(),
+            Some(reason) => {
+                refusals.push(Refusal {
+                    kernel: "attention/prefill".to_owned(),
+                    reason: reason.to_owned(),
+                });
+                None
+            }
         };
-        let all = decode
-            .iter()
-            .map(|(_, k)| k)
-            .chain([&merge])
-            .chain(&prefill);
-        for kernel in all {
-            kernel.check(self.capabilities())?;
-        }
+        let prefill = prefill.map(|tile| (tile, kernels::prefill(tile, problem)));
         Ok(AttentionPlan {
             gpu: self.clone(),
             problem: problem.clone(),
             decode,
             merge,
             prefill,
+            refusals,
         })
     }
 }
@@ -110,6 +217,12 @@ impl AttentionPlan {
 
     pub(super) fn max_spans(&self) -> u32 {
         self.problem.max_keys.div_ceil(SPAN)
+    }
+
+    pub(super) fn prefill_rows(&self) -> u32 {
+        self.prefill
+            .as_ref()
+            .map_or(1, |(tile, _)| tile.block_rows())
     }
 
     /// Queries of a sequence whose partial states the workspace holds at a time.
@@ -143,7 +256,8 @@ impl AttentionPlan {
         self.partial_rows() * (u64::from(self.problem.value_dim) + 4) * 4
     }
 
-    /// The kernels of the plan, what each is for, and the workspace, in words.
+    /// The kernels of the plan and what each is for, those that were considered and not taken
+    /// and why, and the workspace, in words.
     pub fn explain(&self) -> String {
         let mut text = String::new();
         for (rows, kernel) in &self.decode {
@@ -161,7 +275,7 @@ impl AttentionPlan {
             self.merge.name,
             self.max_spans()
         );
-        if let Some(kernel) = &self.prefill {
+        if let Some((_, kernel)) = &self.prefill {
             let _ = writeln!(
                 text,
                 "{}: more than {PREFILL_ABOVE} packed rows, {} invocations, {} bytes of workgroup \
@@ -171,8 +285,8 @@ impl AttentionPlan {
                 kernel.workgroup_bytes,
             );
         }
-        if let Some(reason) = prefill_refusal(&self.gpu, &self.problem) {
-            let _ = writeln!(text, "no prefill kernel: {reason}");
+        for Refusal { kernel, reason } in &self.refusals {
+            let _ = writeln!(text, "not {kernel}: {reason}");
         }
         let _ = writeln!(text, "workspace: {} bytes", self.workspace_bytes());
         text
@@ -188,7 +302,7 @@ impl AttentionPlan {
             decode.push((*rows, self.gpu.pipeline(kernel).await?));
         }
         let prefill = match &self.prefill {
-            Some(kernel) => Some(self.gpu.pipeline(kernel).await?),
+            Some((_, kernel)) => Some(self.gpu.pipeline(kernel).await?),
             None => None,
         };
         Ok(PreparedAttention {

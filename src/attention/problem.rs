@@ -36,8 +36,17 @@ impl Element {
     }
 }
 
-/// How a tensor lies in its view: element type, and strides in elements. The head dimension is
-/// always contiguous.
+/// How a tensor lies in its view: element type, and strides in elements, multiples of 4. The head
+/// dimension is always contiguous.
+///
+/// ```
+/// use sunfleck::attention::{Element, TensorLayout};
+///
+/// // Keys and values of 8 heads of 128 that alternate by token: [key, (key or value), kv_head, dim].
+/// let mut key = TensorLayout::token_major(Element::F16, 4096, 8, 128);
+/// key.token_stride = 2 * 8 * 128;
+/// assert_eq!((key.head_stride, key.element.bytes()), (128, 2));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TensorLayout {
     /// Element type.
@@ -96,9 +105,10 @@ pub enum Mask {
         keys: u32,
     },
     /// The queries are the nodes of a draft tree and the last keys: a node sees every committed
-    /// key, its ancestors and itself. The blob of [`crate::tree::DraftTree`] says who those are.
+    /// key, its ancestors and itself (Miao et al. 2023, SpecInfer). The blob of
+    /// [`DraftTree`](super::DraftTree) says who those are.
     Tree {
-        /// Nodes the blob has room for: its stride.
+        /// Nodes the blob has room for: its stride; at least `max_queries`.
         max_nodes: u32,
     },
 }
@@ -154,6 +164,22 @@ impl BiasLayout {
 /// What a row does not see has no influence on it, whatever it holds, NaN included: tokens beyond
 /// the lengths, gaps between strides, and keys and values that mask, window or bias hide. Rows
 /// beyond the lengths are not written. Scores are finite numbers: one below -5e29 counts as hidden.
+///
+/// Vaswani et al. 2017, section 3.2.1; grouped heads as in Ainslie et al. 2023 (GQA).
+///
+/// # Example
+/// Verification of up to 16 drafted tokens over a cache of 4,096 tokens in f16.
+///
+/// ```
+/// use sunfleck::attention::{AttentionProblem, Element, Mask, TensorLayout};
+///
+/// let mut problem = AttentionProblem::new(32, 8, 128, 16, 4096);
+/// problem.key = TensorLayout::head_major(Element::F16, 4096, 8, 128); // [kv_head, key, dim]
+/// problem.value = problem.key;
+/// problem.mask = Mask::Tree { max_nodes: 16 };
+/// problem.invariant = true;
+/// assert_eq!(problem.group(), 4); // query heads that share the reads of a KV head
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct AttentionProblem {
     /// Sequences.
@@ -183,25 +209,29 @@ pub struct AttentionProblem {
     pub ragged: Option<RaggedTotals>,
     /// Which keys a query sees.
     pub mask: Mask,
-    /// Sliding window: of the visible keys, those less than this many positions away.
+    /// Sliding window: of the visible keys, those less than this many positions away (Beltagy et al.
+    /// 2020, Longformer; Mistral). In a draft tree a node's depth is its position.
     pub window: Option<u32>,
     /// Factor on the scores; 1/sqrt(head_dim) in most models.
     pub scale: f32,
     /// Scores become `softcap * tanh(score / softcap)` (Gemma 2).
     pub softcap: Option<f32>,
-    /// ALiBi (Press et al., 2022): `-slope * distance` on the scores, one slope a query head.
+    /// ALiBi (Press et al. 2022): `-slope * distance` in positions on the scores, one slope a query
+    /// head, at most 256 heads.
     pub alibi_slopes: Option<Vec<f32>>,
     /// An additive bias on the scores, given as an argument of the call.
     pub bias: Option<BiasLayout>,
-    /// Attention sinks: one more logit a query head in the denominator, with no value. The LSE
-    /// includes it.
+    /// Attention sinks (Xiao et al. 2023, as learned logits): one more logit a query head in the
+    /// denominator, with no value; at most 256 heads. The LSE includes it.
     pub sinks: Option<Vec<f32>>,
-    /// Whether the LSE of each row is written, `[batch, max_queries, query_head]` of f32.
+    /// Whether the LSE of each row, the natural logarithm of its denominator, is written:
+    /// `[batch, max_queries, query_head]` of f32.
     pub lse: bool,
     /// The invariance contract: the bits of a row depend on its own query and keys only, not on
-    /// how many other queries there are. Checking a drafted token then gives exactly what
-    /// decoding it would have given. Without it, calls of many rows take a faster kernel that
-    /// adds in another order.
+    /// how many other queries there are. Checking a drafted token of a chain then gives exactly
+    /// what decoding it would have given; past a fork of a draft tree the ancestors' keys lie in
+    /// other slots, and it agrees to rounding. Without it, calls of many rows take a faster kernel
+    /// that adds in another order.
     pub invariant: bool,
 }
 

@@ -2,6 +2,21 @@
 //!
 //! The caller owns the device, the queue, the buffers and the passes. This layer never creates a
 //! device; [`Gpu`] only holds handles to the caller's and the kernels compiled for it.
+//!
+//! ```
+//! use sunfleck::{gpu::Gpu, wgpu};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let instance = wgpu::Instance::default();
+//! let adapter = instance.request_adapter(&Default::default()).await?;
+//! let (device, queue) = adapter.request_device(&Default::default()).await?;
+//! let gpu = Gpu::new(&device, &queue);
+//! let buffer = gpu.storage_with("three", &[1.0f32, 2.0, 3.0])?;
+//! assert_eq!(gpu.read_buffer::<f32>(&buffer).await?, [1.0, 2.0, 3.0]);
+//! # Ok(())
+//! # }
+//! # pollster::block_on(example()).unwrap();
+//! ```
 
 mod buffer;
 mod capabilities;

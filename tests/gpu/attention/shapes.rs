@@ -68,12 +68,15 @@ fn prompts_of_many_rows_take_the_prefill_kernel() {
             let mut many = case(heads, kv_heads, dim, queries, keys);
             many.problem.lse = true;
             let explained = gpu.gpu.plan_attention(&many.problem).unwrap().explain();
-            let hardware = gpu.name.contains("hardware");
-            assert_eq!(
-                explained.contains("attention/prefill"),
-                hardware,
-                "{explained}"
-            );
+            let family = match &gpu.name {
+                name if name.contains("hardware") => Some("\nattention/prefill/"),
+                name if name.contains("all features") => Some("\nattention/prefill_lanes/"),
+                _ => None,
+            };
+            let got = ["\nattention/prefill/", "\nattention/prefill_lanes/"]
+                .into_iter()
+                .find(|family| explained.contains(family));
+            assert_eq!(got, family, "{explained}");
             check(gpu, &many, 40);
             many.problem.mask = Mask::None;
             check(gpu, &many, 41);

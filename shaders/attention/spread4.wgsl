@@ -1,0 +1,10 @@
+// The quad of lane `j`, in every lane of a subgroup of 4. A broadcast needs a constant lane.
+
+fn spread(quad: vec4<f32>, j: u32) -> vec4<f32> {
+    switch j {
+        case 0u: { return subgroupBroadcast(quad, 0u); }
+        case 1u: { return subgroupBroadcast(quad, 1u); }
+        case 2u: { return subgroupBroadcast(quad, 2u); }
+        default: { return subgroupBroadcast(quad, 3u); }
+    }
+}
