@@ -110,9 +110,14 @@ impl Case {
             let naive = tensors::storage(p.output.element).round_all(expected);
             let tolerance = Tolerance::twice_naive(&naive, expected);
             let got = &got.output[(q_at * heads + row) * dv..][..dv];
-            if compare("", got, expected, tolerance).is_err() {
-                compare(&what(), got, expected, tolerance).map_err(|error| error.to_string())?;
+            // A device may flush subnormal numbers: what a sink or ALiBi left of a row where all
+            // weights are near 2^-126 has no more digits.
+            let flushed =
+                |(got, expected): (&f32, &f64)| (f64::from(*got) - expected).abs() < 1e-34;
+            if got.iter().zip(expected).all(flushed) {
+                continue;
             }
+            compare(&what(), got, expected, tolerance).map_err(|error| error.to_string())?;
         }
         if let Some(value) = got.output[q_at * heads * dv..][..queries * heads * dv]
             .iter()
