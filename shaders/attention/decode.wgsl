@@ -42,7 +42,10 @@ fn accumulate_key(j: u32, lane: u32, value_base: u32) {
         let quad = min(part * LANES + lane, V_QUADS - 1u);
         let v = value_quad(value[value_base + quad]);
         for (var r = 0u; r < ROWS; r++) {
-            accumulator[r][part] = fma(vec4(weight_of(r, j)), v, accumulator[r][part]);
+            let weight = weight_of(r, j);
+            // A masked key may hold anything, also NaN, and other rows may see it.
+            let seen = select(vec4(0.0), v, weight > 0.0);
+            accumulator[r][part] = fma(vec4(weight), seen, accumulator[r][part]);
         }
     }
 }

@@ -32,6 +32,13 @@ const MEMORY: u32 = max(2u * STAGE, VALUES + THREADS_X * V_WIDTH);
 
 var<workgroup> memory: array<vec4<f32>, MEMORY>;
 
+// Where some row of the workgroup does not see a key of the tile, which may then hold anything,
+// NaN and infinities become 0: a weight of 0 would not make them so.
+fn finite(value: vec4<f32>, plain: bool) -> vec4<f32> {
+    let exponent = bitcast<vec4<u32>>(value) & vec4(0x7f800000u);
+    return select(value, vec4(0.0), exponent >= vec4(select(0x7f800000u, 0xffffffffu, plain)));
+}
+
 @compute @workgroup_size(WORKGROUP_X, WORKGROUP_Y, WORKGROUP_Z)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -125,15 +132,17 @@ fn main(
                 }
             }
         }
+        // A tile that every row sees whole needs no mask.
+        let plain = BIAS_HIDES == 0u
+            && tile + TILE_KEYS <= min(visible_to_all(first_own, past, keys), end)
+            && in_every_window(tile, tile + TILE_KEYS - 1u, first_own, last_own, past);
         var next_value: array<vec4<f32>, V_LOADS>;
         for (var i = 0u; i < V_LOADS; i++) { // unroll
             let at = i * THREADS + thread;
             let row = value_head + min(tile + at / V_WIDTH, end - 1u) * params.v_token;
             next_value[i] = value_quad(value[row + min(at % V_WIDTH, V_QUADS - 1u)]);
         }
-        // Mask. A tile that every row sees whole needs none.
-        let plain = tile + TILE_KEYS <= min(visible_to_all(first_own, past, keys), end)
-            && in_every_window(tile, tile + TILE_KEYS - 1u, first_own, last_own, past);
+        // Mask.
         var top: array<f32, ROWS>;
         for (var r = 0u; r < ROWS; r++) { // unroll
             let packed = min(row0 + y * ROWS + r, last_row);
@@ -144,7 +153,9 @@ fn main(
                 let own_key = tile + j * THREADS_X + x;
                 var score = modified_score(s[r][j], row, min(own_key, end - 1u));
                 if !plain {
-                    let seen = own_key < end && visible(row, own_key) && in_window(row, own_key);
+                    // The last is false for NaN, which is what a key may hold that a bias hides.
+                    let seen = own_key < end && visible(row, own_key) && in_window(row, own_key)
+                        && score > MASKED * 0.5;
                     score = select(MASKED, score, seen);
                 }
                 s[r][j] = score;
@@ -195,7 +206,7 @@ fn main(
                     }
                 }
                 for (var i = 0u; i < V_LOADS; i++) { // unroll
-                    memory[VALUES + i * THREADS + thread] = next_value[i];
+                    memory[VALUES + i * THREADS + thread] = finite(next_value[i], plain);
                 }
                 workgroupBarrier(); // orders the slice before its reads
                 let next = j * V_STEPS + step + 1u;

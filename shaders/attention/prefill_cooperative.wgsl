@@ -47,6 +47,12 @@ var<workgroup> scores: array<vec4<f32>, BLOCK_ROWS * S_STRIDE>; // [row, key], t
 var<workgroup> weights: array<vec4<f16>, BLOCK_ROWS * P_STRIDE>; // [row, key]
 var<workgroup> rescaled: vec4<u32>; // x: tile that wants its sums rescaled, y: the last one done
 
+// Where some row of the workgroup does not see a key of the tile, which may then hold anything,
+// NaN and infinities become 0: a weight of 0 would not make them so.
+fn finite(value: vec4<f16>, plain: bool) -> vec4<f16> {
+    return select(vec4(0.0h), value, vec4(plain) | (abs(value) <= vec4(65504.0h)));
+}
+
 @compute @workgroup_size(WORKGROUP_X, WORKGROUP_Y, WORKGROUP_Z)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -120,9 +126,13 @@ fn main(
         if thread == 0u {
             rescaled.y = wanted;
         }
+        // A tile that every row sees whole needs no mask.
+        let plain = BIAS_HIDES == 0u
+            && tile + TILE_KEYS <= min(visible_to_all(first_own, past, keys), end)
+            && in_every_window(tile, tile + TILE_KEYS - 1u, first_own, last_own, past);
         for (var i = 0u; i < V_LOADS; i++) { // unroll
             let at = min(i * WORKGROUP_X + thread, V_TILE - 1u);
-            value_tile[at / V_QUADS * V_STRIDE + at % V_QUADS] = next_value[i];
+            value_tile[at / V_QUADS * V_STRIDE + at % V_QUADS] = finite(next_value[i], plain);
         }
         for (var i = 0u; i < K_LOADS; i++) { // unroll
             let at = min(i * WORKGROUP_X + thread, K_TILE - 1u);
@@ -139,9 +149,7 @@ fn main(
             coopStoreT(s, &scores[subgroup_row * S_STRIDE + j * 4u], S_STRIDE);
         }
         workgroupBarrier(); // orders the scores before their reads
-        // Mask and maximum of the row. A tile that every row sees whole needs no mask.
-        let plain = tile + TILE_KEYS <= min(visible_to_all(first_own, past, keys), end)
-            && in_every_window(tile, tile + TILE_KEYS - 1u, first_own, last_own, past);
+        // Mask and maximum of the row.
         var x: array<vec4<f32>, OWN>;
         var top = vec4(MASKED);
         for (var j = 0u; j < OWN; j++) { // unroll
@@ -150,7 +158,9 @@ fn main(
                 let own_key = tile + (own_quad + j) * 4u + n;
                 x[j][n] = modified_score(raw[n], row, min(own_key, last_key));
                 if !plain {
-                    let seen = own_key < end && visible(row, own_key) && in_window(row, own_key);
+                    // The last is false for NaN, which is what a key may hold that a bias hides.
+                    let seen = own_key < end && visible(row, own_key) && in_window(row, own_key)
+                        && x[j][n] > MASKED * 0.5;
                     x[j][n] = select(MASKED, x[j][n], seen);
                 }
             }

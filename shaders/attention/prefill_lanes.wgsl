@@ -24,6 +24,7 @@ var<private> held_query: array<array<vec4<f32>, K_QUADS>, LANE_ROWS>;
 var<private> accumulator: array<array<vec4<f32>, V_QUADS>, LANE_ROWS>;
 var<private> scores: array<array<f32, TILE>, LANE_ROWS>; // then the weights
 var<private> rescale: Rows;
+var<private> hidden: u32; // exponents from here on are hidden: those of NaN and infinity, or none
 
 // Where the tile's keys and values start, in quads, and the last key there is.
 struct Tile {
@@ -124,16 +125,23 @@ fn accumulate_quad(quad: u32, j: u32, held: vec4<f32>) {
     }
 }
 
+// What a lane loaded of the values. Where some row of the workgroup does not see a key of the tile,
+// which may then hold anything, NaN and infinities become 0: a weight of 0 would not.
+fn finite(value: vec4<f32>) -> vec4<f32> {
+    let exponent = bitcast<vec4<u32>>(value) & vec4(0x7f800000u);
+    return select(value, vec4(0.0), exponent >= vec4(hidden));
+}
+
 // Four lanes load a quad of the tile's four keys, the next four lanes the next quad.
 fn accumulate_two_quads(tile: Tile, quad: u32, lane: u32) {
     if quad < V_QUADS {
         let at = tile.value_head + min(tile.start + lane % 4u, tile.last) * params.v_token;
-        let held = value_quad(value[at + min(quad + lane / 4u, V_QUADS - 1u)]);
+        let held = finite(value_quad(value[at + min(quad + lane / 4u, V_QUADS - 1u)]));
         accumulate_quad(quad, 0u, held);
         if LANES == 8u {
             accumulate_quad(quad + 1u, 4u, held);
         } else if quad + 1u < V_QUADS {
-            accumulate_quad(quad + 1u, 0u, value_quad(value[at + quad + 1u]));
+            accumulate_quad(quad + 1u, 0u, finite(value_quad(value[at + quad + 1u])));
         }
     }
 }
@@ -283,6 +291,7 @@ fn main(
 
     for (tile.start = first_tile; tile.start < end; tile.start += TILE) {
         score_tile(tile, lane);
+        var lowest = 1.0;
         for (var r = 0u; r < LANE_ROWS; r++) {
             let packed = packed_row(row0, r, lane, rows);
             let head = kv_head * params.group + packed % params.group;
@@ -292,7 +301,9 @@ fn main(
             for (var j = 0u; j < TILE; j++) {
                 let own_key = tile.start + j;
                 let score = modified_score(scores[r][j], row, own_key);
-                let seen = own_key < end && visible(row, own_key) && in_window(row, own_key);
+                // Also false for NaN, which is what a key may hold that a bias hides.
+                let seen = own_key < end && visible(row, own_key) && in_window(row, own_key)
+                    && score > MASKED * 0.5;
                 scores[r][j] = select(MASKED, score, seen);
                 new_maximum = max(new_maximum, scores[r][j]);
             }
@@ -305,9 +316,11 @@ fn main(
                 let weight = exp2(scores[r][j] - new_maximum);
                 scores[r][j] = select(0.0, weight, scores[r][j] > MASKED * 0.5);
                 sum = sum + scores[r][j];
+                lowest = min(lowest, scores[r][j]);
             }
             denominator[r] = sum;
         }
+        hidden = select(0xffffffffu, 0x7f800000u, subgroupMin(lowest) == 0.0);
         accumulate_tile(tile, lane);
     }
 

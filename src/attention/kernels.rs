@@ -152,7 +152,8 @@ fn scores(kernel: Kernel, problem: &AttentionProblem) -> Kernel {
             Some(_) => shader!("attention/window_sliding.wgsl"),
             None => shader!("attention/window_none.wgsl"),
         })
-        .constant("TREE_MASK", u32::from(tree));
+        .constant("TREE_MASK", u32::from(tree))
+        .constant("BIAS_HIDES", u32::from(problem.bias.is_some()));
     if problem.softcap.is_none() && problem.alibi_slopes.is_none() && problem.bias.is_none() {
         return kernel.source(shader!("attention/score_plain.wgsl"));
     }

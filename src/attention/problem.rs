@@ -162,6 +162,10 @@ impl BiasLayout {
 ///
 /// `max_queries` and `max_keys` are capacities. The lengths of a call live in a GPU buffer.
 ///
+/// What a row does not see has no influence on it, whatever it holds, NaN included: tokens beyond
+/// the lengths, gaps between strides, and keys and values that mask, window or bias hide. Rows
+/// beyond the lengths are not written. Scores are finite numbers: one below -5e29 counts as hidden.
+///
 /// Vaswani et al. 2017, section 3.2.1; grouped heads as in Ainslie et al. 2023 (GQA).
 ///
 /// # Example

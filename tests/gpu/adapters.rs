@@ -95,15 +95,41 @@ fn open() -> Vec<TestGpu> {
     gpus
 }
 
+/// Every adapter and profile.
+pub fn all() -> &'static [TestGpu] {
+    static GPUS: OnceLock<Vec<TestGpu>> = OnceLock::new();
+    GPUS.get_or_init(open)
+}
+
 /// Runs `test` on every adapter and profile.
 pub fn on_every_adapter(test: impl Fn(&TestGpu)) {
-    static GPUS: OnceLock<Vec<TestGpu>> = OnceLock::new();
-    for gpu in GPUS.get_or_init(open) {
-        test(gpu);
-    }
+    all().iter().for_each(test);
 }
 
 impl TestGpu {
+    /// The same device with no kernel compiled yet: where thousands of variants would pile up.
+    #[allow(dead_code)] // not every test binary has so many
+    pub fn afresh(&self) -> Self {
+        let (device, queue) = (self.gpu.device(), self.gpu.queue());
+        let capabilities = self.gpu.capabilities().clone();
+        Self {
+            name: self.name.clone(),
+            gpu: Gpu::with_capabilities(device, queue, capabilities),
+        }
+    }
+
+    /// SwiftShader computes and compiles many times slower than lavapipe.
+    #[allow(dead_code)] // not every test binary asks
+    pub fn is_slow(&self) -> bool {
+        self.name.contains("SwiftShader")
+    }
+
+    /// lavapipe unrolls the kernels of this profile for seconds.
+    #[allow(dead_code)] // not every test binary asks
+    pub fn compiles_slowly(&self) -> bool {
+        self.name.contains("no optional feature")
+    }
+
     /// Whether a test of a whole model should run here: on SwiftShader, compiling the kernels of
     /// the slower profiles takes minutes, and tests of single kernels cover them.
     #[allow(dead_code)] // not every test binary has such tests

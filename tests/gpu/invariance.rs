@@ -36,7 +36,7 @@ fn verify_equals_decode_bit_for_bit() {
             let all = [(nodes as u32, keys as u32)];
             let (verified, _) = run(gpu, &problem(nodes, keys), &all, [&q, &k, &v], None);
             // The same chain as a draft tree.
-            let chain = DraftTree::chain(0, &[0; 24]).unwrap().blob(32).unwrap();
+            let chain = DraftTree::chain(0, &[0; 24]).unwrap();
             let mut tree_problem = problem(nodes, keys);
             tree_problem.mask = Mask::Tree { max_nodes: 32 };
             let (as_tree, _) = run(gpu, &tree_problem, &all, [&q, &k, &v], Some(&chain));

@@ -8,3 +8,8 @@ mod ops;
 mod plans;
 mod random;
 mod verify;
+
+/// Whether long tests run: `cargo xtask test --full`.
+fn full() -> bool {
+    std::env::var_os("SUNFLECK_FULL").is_some_and(|set| set != "0")
+}

@@ -53,8 +53,16 @@ pub enum Mask<'a> {
     None,
     /// Keys at or before the query's position.
     Causal,
-    /// The keys for which `visible(batch, query, key)` holds: a draft tree, a prefix, anything.
+    /// The keys for which `visible(batch, query, key)` holds: a prefix, anything.
     Visible(&'a dyn Fn(usize, usize, usize) -> bool),
+    /// The same where tokens do not stand at their indices, as in a draft tree: windows and ALiBi
+    /// count `distance(batch, query, key)`.
+    Tree {
+        /// Whether the query sees the key.
+        visible: &'a dyn Fn(usize, usize, usize) -> bool,
+        /// Tokens between the two.
+        distance: &'a dyn Fn(usize, usize, usize) -> usize,
+    },
 }
 
 impl std::fmt::Debug for Mask<'_> {
@@ -63,6 +71,7 @@ impl std::fmt::Debug for Mask<'_> {
             Mask::None => "None",
             Mask::Causal => "Causal",
             Mask::Visible(_) => "Visible(..)",
+            Mask::Tree { .. } => "Tree { .. }",
         })
     }
 }
@@ -115,7 +124,34 @@ pub fn attention(
 ) -> Result<AttentionOutput, ReferenceError> {
     let problem = Problem::new(shape, query, key, value, options, None)?;
     let mut state = problem.span(0..shape.keys);
-    problem.add_sinks(&mut state);
+    problem.add_sinks(&mut state, 0..);
+    Ok(state)
+}
+
+/// [`attention`] of some rows only, for problems whose whole twin would take too long. A row is
+/// `(batch * queries + query) * query_heads + head`; the result has them in the order given.
+///
+/// # Errors
+/// As [`attention`], and when a row is outside the shape.
+pub fn attention_rows(
+    shape: &AttentionShape,
+    query: &[impl Element],
+    key: &[impl Element],
+    value: &[impl Element],
+    options: &AttentionOptions<'_>,
+    rows: &[usize],
+) -> Result<AttentionOutput, ReferenceError> {
+    let problem = Problem::new(shape, query, key, value, options, None)?;
+    let all = shape.batch * shape.queries * shape.query_heads;
+    let last = rows.iter().copied().max().unwrap_or(0);
+    check_argument(
+        rows.is_empty() || last < all,
+        "rows",
+        "rows of the shape",
+        last,
+    )?;
+    let mut state = problem.rows(rows.iter().copied(), 0..shape.keys);
+    problem.add_sinks(&mut state, rows.iter().copied());
     Ok(state)
 }
 
@@ -145,7 +181,7 @@ pub fn split_attention(
         first = end;
     }
     let mut state = merge_states(&partials)?;
-    problem.add_sinks(&mut state);
+    problem.add_sinks(&mut state, 0..);
     Ok(state)
 }
 
@@ -165,7 +201,7 @@ pub fn naive_attention(
 ) -> Result<AttentionOutput, ReferenceError> {
     let problem = Problem::new(shape, query, key, value, options, Some(storage))?;
     let mut state = problem.span(0..shape.keys);
-    problem.add_sinks(&mut state);
+    problem.add_sinks(&mut state, 0..);
     state.output = storage.round_all(&state.output);
     Ok(state)
 }

@@ -100,25 +100,42 @@ impl<'a> Problem<'a> {
     /// The state of all rows over the keys of `span`, without sinks.
     pub(super) fn span(&self, span: Range<usize>) -> AttentionOutput {
         let shape = &self.shape;
-        let rows = shape.batch * shape.queries * shape.query_heads;
-        let mut state = AttentionOutput {
-            output: Vec::with_capacity(rows * shape.value_dim),
-            lse: Vec::with_capacity(rows),
-        };
         // With no query, nothing bounds the batch by the length of a slice.
-        if rows == 0 {
-            return state;
-        }
-        for batch in 0..shape.batch {
-            for query in 0..shape.queries {
-                for head in 0..shape.query_heads {
-                    let (output, lse) = self.row(batch, query, head, span.clone());
-                    state.output.extend(output);
-                    state.lse.push(lse);
-                }
-            }
+        let rows = match shape.queries {
+            0 => 0,
+            queries => shape.batch * queries * shape.query_heads,
+        };
+        self.rows(0..rows, span)
+    }
+
+    /// As [`Self::span`] for some rows, `(batch * queries + query) * query_heads + head`.
+    pub(super) fn rows(
+        &self,
+        rows: impl ExactSizeIterator<Item = usize>,
+        span: Range<usize>,
+    ) -> AttentionOutput {
+        let mut state = AttentionOutput {
+            output: Vec::with_capacity(rows.len() * self.shape.value_dim),
+            lse: Vec::with_capacity(rows.len()),
+        };
+        for row in rows {
+            let (batch, query, head) = self.place(row);
+            let (output, lse) = self.row(batch, query, head, span.clone());
+            state.output.extend(output);
+            state.lse.push(lse);
         }
         state
+    }
+
+    /// Batch, query and head of a row.
+    fn place(&self, row: usize) -> (usize, usize, usize) {
+        let shape = &self.shape;
+        let token = row / shape.query_heads;
+        (
+            token / shape.queries,
+            token % shape.queries,
+            row % shape.query_heads,
+        )
     }
 
     fn row(&self, batch: usize, query: usize, head: usize, span: Range<usize>) -> (Vec<f64>, f64) {
@@ -165,7 +182,7 @@ impl<'a> Problem<'a> {
             score = cap * (score / cap).tanh();
         }
         if let Some(slopes) = self.options.alibi_slopes {
-            score -= slopes[head] * self.position(batch, query).abs_diff(key as i128) as f64;
+            score -= slopes[head] * self.distance(batch, query, key) as f64;
         }
         if let Some(bias) = self.options.bias {
             let row = (batch * shape.query_heads + head) * shape.queries + query;
@@ -178,17 +195,22 @@ impl<'a> Problem<'a> {
         if query >= self.queries_of(batch) || key >= self.keys_of(batch) {
             return false;
         }
-        let position = self.position(batch, query);
-        let in_window = self
-            .options
-            .window
-            .is_none_or(|window| position.abs_diff(key as i128) < window as u128);
-        in_window
-            && match self.options.mask {
-                Mask::None => true,
-                Mask::Causal => key as i128 <= position,
-                Mask::Visible(visible) => visible(batch, query, key),
-            }
+        let seen = match self.options.mask {
+            Mask::None => true,
+            Mask::Causal => key as i128 <= self.position(batch, query),
+            Mask::Visible(visible) | Mask::Tree { visible, .. } => visible(batch, query, key),
+        };
+        // A tree has no distance between tokens that do not see each other.
+        seen && (self.options.window)
+            .is_none_or(|window| self.distance(batch, query, key) < window as u128)
+    }
+
+    /// Tokens between a query and a key.
+    fn distance(&self, batch: usize, query: usize, key: usize) -> u128 {
+        match self.options.mask {
+            Mask::Tree { distance, .. } => distance(batch, query, key) as u128,
+            _ => self.position(batch, query).abs_diff(key as i128),
+        }
     }
 
     /// The key index at which a query stands; negative when there are more queries than keys.
@@ -208,24 +230,24 @@ impl<'a> Problem<'a> {
             .map_or(self.shape.queries, |lengths| lengths[batch])
     }
 
-    /// Adds each head's sink to the denominator: once, however many spans were merged.
-    pub(super) fn add_sinks(&self, state: &mut AttentionOutput) {
+    /// Adds each head's sink to the denominator: once, however many spans were merged. `rows` are
+    /// those of the state.
+    pub(super) fn add_sinks(&self, state: &mut AttentionOutput, rows: impl Iterator<Item = usize>) {
         let Some(sinks) = self.options.sinks else {
             return;
         };
-        for row in 0..state.lse.len() {
-            let query = row / self.shape.query_heads % self.shape.queries;
-            let batch = row / self.shape.query_heads / self.shape.queries;
+        for (at, row) in (0..state.lse.len()).zip(rows) {
+            let (batch, query, head) = self.place(row);
             if query >= self.queries_of(batch) {
                 continue;
             }
-            let before = state.lse[row];
-            let after = log_sum_exp(&[before, sinks[row % self.shape.query_heads]]);
-            state.lse[row] = after;
+            let before = state.lse[at];
+            let after = log_sum_exp(&[before, sinks[head]]);
+            state.lse[at] = after;
             if before == f64::NEG_INFINITY {
                 continue;
             }
-            let start = row * self.shape.value_dim;
+            let start = at * self.shape.value_dim;
             for output in &mut state.output[start..start + self.shape.value_dim] {
                 *output *= (before - after).exp();
             }

@@ -343,6 +343,52 @@ fn merging_no_state_is_empty_and_unequal_states_are_refused() {
 }
 
 #[test]
+fn some_rows_are_those_of_the_whole() {
+    let (q, k, v) = tensors(&SHAPE);
+    let options = AttentionOptions {
+        mask: Mask::Causal,
+        sinks: Some(&[0.5, -1.0, 2.0, 0.0, 9.0, -9.0]),
+        query_lengths: Some(&[4, 2]),
+        ..Default::default()
+    };
+    let whole = attention(&SHAPE, &q, &k, &v, &options).unwrap();
+    let rows = [47, 0, 13, 29];
+    let some = attention_rows(&SHAPE, &q, &k, &v, &options, &rows).unwrap();
+    for (at, row) in rows.into_iter().enumerate() {
+        assert_eq!(some.lse[at], whole.lse[row]);
+        assert_eq!(some.output[at * 5..][..5], whole.output[row * 5..][..5]);
+    }
+    assert!(attention_rows(&SHAPE, &q, &k, &v, &options, &[48]).is_err());
+}
+
+#[test]
+fn a_tree_measures_windows_by_its_own_distance() {
+    let everything = |_: usize, _: usize, _: usize| true;
+    let index_distance = |_: usize, query: usize, key: usize| (query + 7).abs_diff(key);
+    let with = |mask| AttentionOptions {
+        mask,
+        window: Some(3),
+        alibi_slopes: Some(&[0.5; 6]),
+        ..Default::default()
+    };
+    let as_tree = Mask::Tree {
+        visible: &everything,
+        distance: &index_distance,
+    };
+    let plain = run(&SHAPE, &with(Mask::None));
+    assert_eq!(run(&SHAPE, &with(as_tree)), plain);
+    let nearby = |_: usize, _: usize, _: usize| 0;
+    let all_near = Mask::Tree {
+        visible: &everything,
+        distance: &nearby,
+    };
+    assert_eq!(
+        run(&SHAPE, &with(all_near)),
+        run(&SHAPE, &AttentionOptions::default())
+    );
+}
+
+#[test]
 fn misfits_are_named() {
     let (q, k, v) = tensors(&SHAPE);
     let default = AttentionOptions::default();

@@ -5,6 +5,8 @@ use sunfleck::{
     gpu::{Capabilities, Gpu, GpuError, Limit},
 };
 
+use crate::adapters::TestGpu;
+
 use super::*;
 
 #[test]

@@ -1,5 +1,7 @@
 //! Heads, head sizes, lengths and storage types.
 
+use sunfleck::gpu::AdapterClass;
+
 use super::*;
 
 #[test]
@@ -68,10 +70,11 @@ fn prompts_of_many_rows_take_the_prefill_kernel() {
             let mut many = case(heads, kv_heads, dim, queries, keys);
             many.problem.lse = true;
             let explained = gpu.gpu.plan_attention(&many.problem).unwrap().explain();
-            let family = match &gpu.name {
-                name if name.contains("hardware") => Some("\nattention/prefill/"),
-                name if name.contains("all features") => Some("\nattention/prefill_lanes/"),
-                _ => None,
+            let capabilities = gpu.gpu.capabilities();
+            let family = match (capabilities.class, capabilities.subgroups) {
+                (AdapterClass::Software, Some(_)) => Some("\nattention/prefill_lanes/"),
+                (AdapterClass::Software, None) => None,
+                _ => Some("\nattention/prefill/"),
             };
             let got = ["\nattention/prefill/", "\nattention/prefill_lanes/"]
                 .into_iter()
@@ -88,27 +91,5 @@ fn prompts_of_many_rows_take_the_prefill_kernel() {
         batch.problem.output = TensorLayout::token_major(Element::F16, 50, 6, 72);
         batch.sequences = vec![(50, 90), (13, 33)];
         check(gpu, &batch, 42);
-    });
-}
-
-#[test]
-fn large_flat_and_lonely_scores_stay_exact() {
-    on_every_adapter(|gpu| {
-        let p = AttentionProblem::new(1, 1, 32, 1, 300);
-        let v: Vec<f32> = (0..300 * 32).map(|i| (i / 32) as f32).collect();
-        let q = vec![1.0; 32];
-        // All scores equal: the mean of the values.
-        let flat = vec![0.25; 300 * 32];
-        let (o, _) = run(gpu, &p, &[(1, 300)], [&q, &flat, &v], None);
-        compare(&gpu.name, &o, &[149.5; 32], Tolerance::F32).unwrap();
-        // One huge key among scores of -1e4: its value alone.
-        let mut lonely = vec![-1767.0; 300 * 32]; // score = 32 * -1767 / sqrt(32) = -9995
-        lonely[123 * 32..124 * 32].fill(1767.0);
-        let (o, _) = run(gpu, &p, &[(1, 300)], [&q, &lonely, &v], None);
-        compare(&gpu.name, &o, &[123.0; 32], Tolerance::F32).unwrap();
-        // Subnormal scores: still the mean.
-        let tiny = vec![1e-40; 300 * 32];
-        let (o, _) = run(gpu, &p, &[(1, 300)], [&q, &tiny, &v], None);
-        compare(&gpu.name, &o, &[149.5; 32], Tolerance::F32).unwrap();
     });
 }
