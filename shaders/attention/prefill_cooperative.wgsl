@@ -191,11 +191,11 @@ fn main(
         workgroupBarrier();
         wanted = rescaled.x;
         if rescaled.x != rescaled.y {
-            for (var c = 0u; c < V_MATRICES; c++) {
+            for (var c = 0u; c < V_MATRICES; c++) { // unroll
                 workgroupBarrier(); // orders the reads of the last matrices before these
                 coopStoreT(o[c], &scores[subgroup_row * S_STRIDE], S_STRIDE);
                 workgroupBarrier(); // orders the sums before their rescaling
-                for (var j = 0u; j < 2u; j++) {
+                for (var j = 0u; j < 2u; j++) { // unroll
                     let at = own_row * S_STRIDE + lane % 2u * 2u + j;
                     scores[at] = scores[at] * rescale;
                 }

@@ -1,11 +1,14 @@
 //! The kernels of attention: which files and constants make which variant.
 
-use super::tile::{DecodeTile, Exchange, PrefillTile};
+use super::tile::{DecodeTile, PrefillTile};
 use super::{AttentionProblem, Element, Mask};
 use crate::gpu::{Binding, Kernel, Source, shader, shared_struct};
 
 /// Keys of one span of the decode kernel. Fixed and absolute: the invariance contract.
 pub(super) const SPAN: u32 = 256;
+
+/// Invocations of the merge kernel, and spans that it weighs at a time.
+const MERGE_LANES: u32 = 32;
 
 /// Query heads that can have values of their own (ALiBi slopes, sinks): a uniform buffer holds
 /// them, and 4 KiB are well within what every device binds.
@@ -278,29 +281,39 @@ pub(super) fn decode(tile: DecodeTile, problem: &AttentionProblem, rows: u32) ->
         Binding::Read,    // value
         Binding::Write,   // partial states
     ];
-    let lanes = tile.lanes;
-    let (exchange, tag) = match (tile.exchange, lanes) {
-        (Exchange::Subgroup, 8) => (shader!("attention/lanes_subgroup8.wgsl"), "subgroup8"),
-        (Exchange::Subgroup, _) => (shader!("attention/lanes_subgroup4.wgsl"), "subgroup4"),
-        (Exchange::Workgroup, _) => (shader!("attention/lanes_workgroup.wgsl"), "workgroup32"),
+    let (family, tag, size) = match tile {
+        DecodeTile::Subgroup { lanes } => ("decode", format!("/subgroup{lanes}"), lanes),
+        DecodeTile::Span => ("decode_span", String::new(), SPAN),
     };
-    let name = format!("attention/decode/{}/r{rows}/{tag}", suffix(problem));
-    let kernel = with_extras(name, [lanes, 1, 1], &COMMON, &decode_extras(problem))
+    let name = format!("attention/{family}/{}/r{rows}{tag}", suffix(problem));
+    let kernel = with_extras(name, [size, 1, 1], &COMMON, &decode_extras(problem))
         .constant("ROWS", rows)
-        .constant("LANES", lanes)
         .constant("SPAN", SPAN)
         .source(shader!("attention/params.wgsl"))
-        .source(shader!("attention/decode.wgsl"))
-        .source(exchange)
         .source(query(problem.query.element))
         .source(key(problem.key.element))
         .source(value(problem.value.element));
     let kernel = scores(dims(kernel, problem), problem);
-    if tile.exchange == Exchange::Subgroup {
-        return kernel.uses_subgroups();
+    match tile {
+        DecodeTile::Subgroup { lanes } => kernel
+            .constant("LANES", lanes)
+            .source(shader!("attention/decode.wgsl"))
+            .source(match lanes {
+                8 => shader!("attention/lanes_subgroup8.wgsl"),
+                _ => shader!("attention/lanes_subgroup4.wgsl"),
+            })
+            .uses_subgroups(),
+        DecodeTile::Span => {
+            let k = problem.head_dim / 4;
+            let scratch = (rows * k).max(2 * SPAN) * 16;
+            kernel
+                // Loads of an invocation that are under way together.
+                .constant("K_STEP", if k.is_multiple_of(4) { 4 } else { 1 })
+                .constant("V_STEP", 8)
+                .source(shader!("attention/decode_span.wgsl"))
+                .workgroup_bytes(u64::from(scratch + rows * SPAN * 4))
+        }
     }
-    let held = (problem.head_dim / 4).next_multiple_of(lanes) * 16;
-    kernel.workgroup_bytes(u64::from(rows * (held + lanes * 4)))
 }
 
 /// The kernel that joins the spans.
@@ -316,7 +329,7 @@ pub(super) fn merge(problem: &AttentionProblem) -> Kernel {
         problem.value_dim,
         end_suffix(problem)
     );
-    with_extras(name, [32, 1, 1], &COMMON, &merge_extras(problem))
+    with_extras(name, [MERGE_LANES, 1, 1], &COMMON, &merge_extras(problem))
         .constant("SPAN", SPAN)
         .constant("V_QUADS", problem.value_dim / 4)
         .source(shader!("attention/params.wgsl"))
@@ -324,6 +337,7 @@ pub(super) fn merge(problem: &AttentionProblem) -> Kernel {
         .source(output(problem.output.element))
         .source(sink(problem))
         .source(lse(problem))
+        .workgroup_bytes(u64::from(MERGE_LANES) * 8)
 }
 
 /// The prefill kernel of a shape.

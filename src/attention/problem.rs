@@ -369,8 +369,12 @@ impl AttentionProblem {
             });
         }
         if let Mask::Tree { max_nodes } = self.mask {
-            let words = u64::from(self.batch) * tree::blob_words(max_nodes as usize) as u64;
-            if words > u64::from(u32::MAX) {
+            // Kernels count the blob's words in u32. Beyond this bound the words of one blob would
+            // not fit the host's own numbers in a browser.
+            const MOST: u32 = 1 << 17;
+            let words = tree::blob_words(max_nodes.min(MOST) as usize) as u64;
+            let words = words.saturating_mul(u64::from(self.batch));
+            if max_nodes > MOST || words > u64::from(u32::MAX) {
                 return Err(AttentionError::TooLarge {
                     name: "tree",
                     bytes: words.saturating_mul(4),

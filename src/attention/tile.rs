@@ -6,22 +6,16 @@
 use super::{AttentionProblem, Element, TensorLayout};
 use crate::gpu::{AdapterClass, Capabilities};
 
-/// How the invocations of a decode workgroup see each other's numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Exchange {
-    /// By broadcast inside one subgroup, which is the whole workgroup.
-    Subgroup,
-    /// Through workgroup memory.
-    Workgroup,
-}
-
 /// Shape of the kernel for few rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct DecodeTile {
-    /// Invocations, and keys of a tile.
-    pub lanes: u32,
-    /// How they exchange numbers.
-    pub exchange: Exchange,
+pub(super) enum DecodeTile {
+    /// `decode.wgsl`: one subgroup a workgroup, a key of the tile in each lane.
+    Subgroup {
+        /// Lanes of the subgroup.
+        lanes: u32,
+    },
+    /// `decode_span.wgsl`: all keys of a span at once.
+    Span,
 }
 
 impl DecodeTile {
@@ -29,20 +23,8 @@ impl DecodeTile {
     pub fn candidates(capabilities: &Capabilities) -> Vec<(Self, Option<&'static str>)> {
         let lanes = capabilities.spread_width().unwrap_or(8);
         vec![
-            (
-                Self {
-                    lanes,
-                    exchange: Exchange::Subgroup,
-                },
-                subgroup_refusal(capabilities),
-            ),
-            (
-                Self {
-                    lanes: 32,
-                    exchange: Exchange::Workgroup,
-                },
-                None,
-            ),
+            (Self::Subgroup { lanes }, subgroup_refusal(capabilities)),
+            (Self::Span, None),
         ]
     }
 }
