@@ -83,11 +83,12 @@ impl TensorLayout {
     /// Bytes from the first element to one past the last.
     pub(super) fn extent(&self, batch: u32, tokens: u32, heads: u32, dim: u32) -> u64 {
         let last = |count: u32, stride: u32| u64::from(count.saturating_sub(1)) * u64::from(stride);
-        let elements = last(batch, self.batch_stride)
-            + last(tokens, self.token_stride)
-            + last(heads, self.head_stride)
-            + u64::from(dim);
-        elements * self.element.bytes()
+        // Saturating: strides and counts at their limits pass u64, and no view is that large.
+        last(batch, self.batch_stride)
+            .saturating_add(last(tokens, self.token_stride))
+            .saturating_add(last(heads, self.head_stride))
+            .saturating_add(u64::from(dim))
+            .saturating_mul(self.element.bytes())
     }
 }
 
@@ -149,10 +150,10 @@ impl BiasLayout {
     /// Bytes before the last row of keys.
     pub(super) fn extent(&self, batch: u32, heads: u32, queries: u32) -> u64 {
         let last = |count: u32, stride: u32| u64::from(count - 1) * u64::from(stride);
-        let elements = last(batch, self.batch_stride)
-            + last(heads, self.head_stride)
-            + last(queries, self.query_stride);
-        elements * 4
+        last(batch, self.batch_stride)
+            .saturating_add(last(heads, self.head_stride))
+            .saturating_add(last(queries, self.query_stride))
+            .saturating_mul(4)
     }
 }
 
