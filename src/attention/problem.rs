@@ -108,6 +108,15 @@ pub enum Mask {
     /// The queries are the nodes of a draft tree and the last keys: a node sees every committed
     /// key, its ancestors and itself (Miao et al. 2023, SpecInfer). The blob of
     /// [`DraftTree`](super::DraftTree) says who those are.
+    ///
+    /// A sequence has at least as many keys as nodes. With
+    /// [`AttentionProblem::invariant`], a node whose ancestors have the first slots (a chain, and the
+    /// first branch of a tree in depth-first order) has the bits that decoding its path gives. On another
+    /// branch the same terms fall into other tiles: the output differs from that of decoding by
+    /// rounding, at most `2^-21 (2 nodes + 2 R + 20) max |v|` where `R` is the distance of the row's
+    /// scores in powers of two, and in practice by a few units in the last place. (The tiles of the
+    /// draft, at most `nodes / 4 + 2`, each cost an addition and an `exp2` of error `3 + 2 |x|` units;
+    /// a path has at most `nodes` terms; both orders, numerator and denominator.)
     Tree {
         /// Nodes the blob has room for: its stride; at least `max_queries`.
         max_nodes: u32,
@@ -233,6 +242,9 @@ pub struct AttentionProblem {
     /// what decoding it would have given; past a fork of a draft tree the ancestors' keys lie in
     /// other slots, and it agrees to rounding. Without it, calls of many rows take a faster kernel
     /// that adds in another order.
+    ///
+    /// The bits do not depend on batch, capacity, strides or padding either. [`Mask::Tree`] says how far
+    /// apart a tree's node and its decoded path may be.
     pub invariant: bool,
 }
 
