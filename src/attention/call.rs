@@ -214,8 +214,9 @@ impl PreparedAttention {
         ];
         match (problem.lse, io.lse) {
             (true, Some(lse)) => {
-                let rows = batch * u64::from(problem.max_queries) * u64::from(problem.query_heads);
-                needs.push(("lse", lse.size, rows * 4));
+                let rows = (batch * u64::from(problem.max_queries))
+                    .saturating_mul(u64::from(problem.query_heads));
+                needs.push(("lse", lse.size, rows.saturating_mul(4)));
             }
             (false, None) => {}
             (true, None) => {
@@ -235,8 +236,9 @@ impl PreparedAttention {
             (Some(layout), Some(bias)) => needs.push((
                 "bias",
                 bias.size,
-                layout.extent(problem.batch, problem.query_heads, problem.max_queries)
-                    + u64::from(problem.max_keys) * 4,
+                layout
+                    .extent(problem.batch, problem.query_heads, problem.max_queries)
+                    .saturating_add(u64::from(problem.max_keys) * 4),
             )),
             (None, None) => {}
             (Some(_), None) => {
@@ -257,7 +259,7 @@ impl PreparedAttention {
                 needs.push((
                     "tree",
                     tree.size,
-                    batch * tree::blob_words(max_nodes as usize) as u64 * 4,
+                    (batch * 4).saturating_mul(tree::blob_words(max_nodes as usize) as u64),
                 ));
             }
             (Mask::Tree { .. }, None) => {

@@ -240,9 +240,9 @@ impl AttentionPlan {
     /// Queries of a sequence whose partial states the workspace holds at a time.
     pub(super) fn chunk(&self) -> u32 {
         let problem = &self.problem;
-        let states =
-            u64::from(problem.batch) * u64::from(problem.query_heads) * u64::from(self.max_spans());
-        let query_bytes = states * (u64::from(problem.value_dim) + 4) * 4;
+        let states = (u64::from(problem.batch) * u64::from(problem.query_heads))
+            .saturating_mul(u64::from(self.max_spans()));
+        let query_bytes = states.saturating_mul((u64::from(problem.value_dim) + 4) * 4);
         let fitting = WORKSPACE_BYTES / query_bytes.max(1);
         let fitting = u32::try_from(fitting).unwrap_or(u32::MAX).max(1);
         // With a prefill kernel only calls of few rows come here.
@@ -265,17 +265,18 @@ impl AttentionPlan {
 
     fn partial_rows(&self) -> u64 {
         let p = &self.problem;
-        u64::from(p.batch)
-            * u64::from(self.chunk())
-            * u64::from(p.query_heads)
-            * u64::from(self.max_spans())
+        // Saturating: a plan that no memory holds is refused when its workspace is made.
+        (u64::from(p.batch) * u64::from(self.chunk()))
+            .saturating_mul(u64::from(p.query_heads))
+            .saturating_mul(u64::from(self.max_spans()))
     }
 
     /// Bytes of workspace: the partial states of the spans of some queries, which take turns in
     /// it. Above 16 MiB it does not grow with the queries; one query needs one state of
     /// `value_dim + 4` f32s a head for every 256 keys.
     pub fn workspace_bytes(&self) -> u64 {
-        self.partial_rows() * (u64::from(self.problem.value_dim) + 4) * 4
+        self.partial_rows()
+            .saturating_mul((u64::from(self.problem.value_dim) + 4) * 4)
     }
 
     /// The kernels of the plan and what each is for, those that were considered and not taken

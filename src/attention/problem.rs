@@ -84,11 +84,12 @@ impl TensorLayout {
     /// Bytes from the first element to one past the last.
     pub(super) fn extent(&self, batch: u32, tokens: u32, heads: u32, dim: u32) -> u64 {
         let last = |count: u32, stride: u32| u64::from(count.saturating_sub(1)) * u64::from(stride);
-        let elements = last(batch, self.batch_stride)
-            + last(tokens, self.token_stride)
-            + last(heads, self.head_stride)
-            + u64::from(dim);
-        elements * self.element.bytes()
+        // Saturating: strides and counts at their limits pass u64, and no view is that large.
+        last(batch, self.batch_stride)
+            .saturating_add(last(tokens, self.token_stride))
+            .saturating_add(last(heads, self.head_stride))
+            .saturating_add(u64::from(dim))
+            .saturating_mul(self.element.bytes())
     }
 }
 
@@ -108,6 +109,15 @@ pub enum Mask {
     /// The queries are the nodes of a draft tree and the last keys: a node sees every committed
     /// key, its ancestors and itself (Miao et al. 2023, SpecInfer). The blob of
     /// [`DraftTree`](super::DraftTree) says who those are.
+    ///
+    /// A sequence has at least as many keys as nodes. With
+    /// [`AttentionProblem::invariant`], a node whose ancestors have the first slots (a chain, and the
+    /// first branch of a tree in depth-first order) has the bits that decoding its path gives. On another
+    /// branch the same terms fall into other tiles: the output differs from that of decoding by
+    /// rounding, at most `2^-21 (2 nodes + 2 R + 20) max |v|` where `R` is the distance of the row's
+    /// scores in powers of two, and in practice by a few units in the last place. (The tiles of the
+    /// draft, at most `nodes / 4 + 2`, each cost an addition and an `exp2` of error `3 + 2 |x|` units;
+    /// a path has at most `nodes` terms; both orders, numerator and denominator.)
     Tree {
         /// Nodes the blob has room for: its stride; at least `max_queries`.
         max_nodes: u32,
@@ -150,10 +160,10 @@ impl BiasLayout {
     /// Bytes before the last row of keys.
     pub(super) fn extent(&self, batch: u32, heads: u32, queries: u32) -> u64 {
         let last = |count: u32, stride: u32| u64::from(count - 1) * u64::from(stride);
-        let elements = last(batch, self.batch_stride)
-            + last(heads, self.head_stride)
-            + last(queries, self.query_stride);
-        elements * 4
+        last(batch, self.batch_stride)
+            .saturating_add(last(heads, self.head_stride))
+            .saturating_add(last(queries, self.query_stride))
+            .saturating_mul(4)
     }
 }
 
@@ -233,6 +243,9 @@ pub struct AttentionProblem {
     /// what decoding it would have given; past a fork of a draft tree the ancestors' keys lie in
     /// other slots, and it agrees to rounding. Without it, calls of many rows take a faster kernel
     /// that adds in another order.
+    ///
+    /// The bits do not depend on batch, capacity, strides or padding either. [`Mask::Tree`] says how far
+    /// apart a tree's node and its decoded path may be.
     pub invariant: bool,
 }
 

@@ -21,7 +21,7 @@ const HELP_TEST: &str = "\
 Usage: cargo xtask test [--full] [-- FILTER...]
 
 Runs cargo fmt, clippy, test, doc and a check of the browser build, and stops at the first that fails.
-  --full       also the long tests (sets SUNFLECK_FULL=1; there are none yet)
+  --full       also the long tests: the whole matrix of attention cases (sets SUNFLECK_FULL=1; half an hour)
   -- FILTER    only `cargo test`, with these arguments for the test programs
 
 Tests run on lavapipe and SwiftShader where both are installed or can be (Debian, with root or sudo), otherwise

@@ -23,6 +23,43 @@ fn workspace_does_not_grow_with_queries_times_keys() {
 }
 
 #[test]
+fn a_call_with_512_mib_of_scores_takes_17_mib() {
+    on_every_adapter(|gpu| {
+        for invariant in [true, false] {
+            let (queries, keys, dim) = (2048, 65_536, 4u32);
+            let mut p = AttentionProblem::new(1, 1, dim, queries, keys);
+            p.invariant = invariant;
+            let plan = gpu.gpu.plan_attention(&p).unwrap();
+            let prepared = pollster::block_on(plan.prepare()).unwrap();
+            let buffer = |label: &str, tokens: u32| {
+                let bytes = u64::from(tokens * dim) * 4;
+                gpu.gpu.storage(label, bytes).unwrap()
+            };
+            let (query, output) = (buffer("q", queries), buffer("o", queries));
+            let (key, value) = (buffer("k", keys), buffer("v", keys));
+            let lengths = gpu.gpu.storage("lengths", 16).unwrap();
+            let before = gpu.gpu.allocated_bytes();
+            let workspace = prepared.workspace().unwrap();
+            let io = AttentionIo {
+                query: (&query).into(),
+                key: (&key).into(),
+                value: (&value).into(),
+                output: (&output).into(),
+                lengths: (&lengths).into(),
+                lse: None,
+                tree: None,
+                bias: None,
+            };
+            let call = prepared.bind(&workspace, &io).unwrap();
+            // All sequences are empty: what counts is what is allocated, also by recording.
+            gpu.run(|pass| call.encode(pass, 1, 256));
+            let took = gpu.gpu.allocated_bytes() - before;
+            assert!(took <= 17 << 20, "{}: {took} bytes", gpu.name);
+        }
+    });
+}
+
+#[test]
 fn queries_take_turns_in_a_workspace_that_is_too_small_for_all() {
     on_every_adapter(|gpu| {
         // A capacity of 64 spans, of which two are used.

@@ -6,6 +6,7 @@ mod case;
 mod covering;
 mod errors;
 mod extras;
+mod invariance;
 mod limits;
 mod masks;
 mod matrix;
