@@ -8,8 +8,7 @@ use wgpu::{Buffer, ComputePass};
 use super::{Gguf, Hyperparameters, LoadError, weights::WeightLoader};
 use crate::{
     attention::{
-        Attention, AttentionIo, AttentionProblem, AttentionWorkspace, Element, Mask,
-        PreparedAttention, TensorLayout,
+        Attention, AttentionIo, AttentionProblem, Element, Mask, PreparedAttention, TensorLayout,
     },
     cache::{CacheElement, CacheShape, Commit, ContiguousCache},
     gpu::{BufferView, Gpu},
@@ -207,10 +206,16 @@ impl Decoder {
         let base = f64::from(h.rope_freq_base);
         let table = rope.table(options.context, base, f64::from(h.rope_scale));
         let table = gpu.storage_with("rope table", table.as_flattened())?;
-        let (prompt_plan, workspace) = plan(gpu, &h, &cache, rows, Mask::Causal, false).await?;
-        let (chain_plan, _) = plan(gpu, &h, &cache, rows, Mask::Causal, true).await?;
+        let prompt_plan = plan(gpu, &h, &cache, rows, Mask::Causal, false).await?;
+        let chain_plan = plan(gpu, &h, &cache, rows, Mask::Causal, true).await?;
         let mask = Mask::Tree { max_nodes: rows };
-        let (tree_plan, _) = plan(gpu, &h, &cache, rows, mask, true).await?;
+        let tree_plan = plan(gpu, &h, &cache, rows, mask, true).await?;
+        // The layers and the kinds of steps share one workspace: that of the plan that needs most.
+        let largest = [&prompt_plan, &chain_plan, &tree_plan]
+            .into_iter()
+            .max_by_key(|prepared| prepared.plan().workspace_bytes())
+            .unwrap_or(&chain_plan);
+        let workspace = largest.workspace()?;
 
         let mut loader = WeightLoader::new(gpu, gguf, reader, progress);
         let embedding = loader.stacked(&["token_embd.weight".to_owned()])?;
@@ -444,7 +449,7 @@ async fn plan(
     rows: u32,
     mask: Mask,
     invariant: bool,
-) -> Result<(PreparedAttention, AttentionWorkspace), LoadError> {
+) -> Result<PreparedAttention, LoadError> {
     let capacity = cache.shape().capacity;
     let dim = h.key_length;
     let mut problem = AttentionProblem::new(h.head_count, h.head_count_kv, dim, rows, capacity);
@@ -456,9 +461,7 @@ async fn plan(
     };
     problem.mask = mask;
     problem.invariant = invariant;
-    let prepared = gpu.plan_attention(&problem)?.prepare().await?;
-    let workspace = prepared.workspace()?;
-    Ok((prepared, workspace))
+    Ok(gpu.plan_attention(&problem)?.prepare().await?)
 }
 
 /// What all layers share while they are built.
