@@ -3,8 +3,8 @@
 
 @group(0) @binding(BIAS_BINDING) var<storage, read> biases: array<f32>;
 
-fn bias(row: Row, key: u32) -> f32 {
+fn with_bias(score: f32, row: Row, key: u32) -> f32 {
     let at = row.sequence * params.bias_batch + row.head * params.bias_head
         + row.query * params.bias_query + key;
-    return max(biases[min(at, params.bias_size - 1u)], MASKED);
+    return fma(max(biases[min(at, params.bias_size - 1u)], MASKED), LOG2_E, score);
 }

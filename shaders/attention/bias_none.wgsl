@@ -1,5 +1,5 @@
 // No additive bias.
 
-fn bias(row: Row, key: u32) -> f32 {
-    return 0.0;
+fn with_bias(score: f32, row: Row, key: u32) -> f32 {
+    return score;
 }

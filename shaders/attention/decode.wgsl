@@ -125,12 +125,13 @@ fn main(
         // New maximum, rescaling of what came before, weights.
         let tile_maximum = rows_maximum(lane, scores);
         var weights: Rows;
+        var rescales: Rows;
         for (var r = 0u; r < ROWS; r++) {
             let new_maximum = max(maximum[r], tile_maximum[r]);
             let rescale = exp2(maximum[r] - new_maximum);
             maximum[r] = new_maximum;
             weights[r] = select(0.0, exp2(scores[r] - new_maximum), seen_key[r]);
-            denominator[r] = denominator[r] * rescale;
+            rescales[r] = rescale;
             for (var part = 0u; part < V_PARTS; part++) {
                 accumulator[r][part] = accumulator[r][part] * rescale;
             }
@@ -138,7 +139,9 @@ fn main(
         publish_weights(lane, weights);
         let tile_sum = rows_sum(weights);
         for (var r = 0u; r < ROWS; r++) {
-            denominator[r] = denominator[r] + tile_sum[r];
+            // One operation, spelled out: a compiler that fuses in one variant and not in another
+            // would break the contract.
+            denominator[r] = fma(denominator[r], rescales[r], tile_sum[r]);
         }
         accumulate_tile(tile, end, lane, value_head);
     }

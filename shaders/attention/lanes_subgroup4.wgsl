@@ -1,6 +1,6 @@
 // Invocations see each other's numbers by broadcast inside one subgroup of 4, which is the whole
 // workgroup: no workgroup memory, no barrier. A broadcast needs a constant lane, hence the calls
-// with constants where lanes_workgroup.wgsl has loops.
+// with constants.
 
 var<private> held_query: array<array<vec4<f32>, K_PARTS>, ROWS>;
 var<private> held_weights: Rows;
@@ -44,7 +44,7 @@ fn publish_weights(lane: u32, weights: Rows) {
     held_weights = weights;
 }
 
-// In lane order, as lanes_workgroup.wgsl adds: the order of a subgroupAdd is the driver's choice.
+// In lane order: the order of a subgroupAdd is the driver's choice.
 fn rows_sum(weights: Rows) -> Rows {
     var sum: Rows;
     for (var r = 0u; r < ROWS; r++) {

@@ -20,3 +20,8 @@ fn query_position(row: Row) -> i32 {
 fn key_position(row: Row, key: u32) -> i32 {
     return i32(key);
 }
+
+// One past the last key that every query from `first_query` on sees.
+fn visible_to_all(first_query: u32, past: u32, keys: u32) -> u32 {
+    return visible_end(first_query, past, keys);
+}

@@ -7,5 +7,5 @@ fn modified_score(raw: f32, row: Row, key: u32) -> f32 {
         // tanh is 1 to f32 precision from 10 on; larger arguments overflow on some drivers.
         score = params.softcap * tanh(clamp(score / params.softcap, -10.0, 10.0));
     }
-    return score + alibi(row, key) + bias(row, key) * LOG2_E;
+    return with_bias(with_alibi(score, row, key), row, key);
 }

@@ -125,6 +125,14 @@ impl PreparedAttention {
         io: &AttentionIo<'_>,
     ) -> Result<Attention, AttentionError> {
         self.check(io)?;
+        let needed = self.plan.workspace_bytes();
+        if workspace.0.size() < needed {
+            return Err(AttentionError::ViewTooSmall {
+                name: "workspace",
+                needed,
+                given: workspace.0.size(),
+            });
+        }
         let gpu = self.plan.gpu();
         let heads = gpu.uniform("attention head values", &self.head_values());
         let workspace = ("workspace", BufferView::whole(&workspace.0));

@@ -41,6 +41,15 @@ pub enum AttentionError {
         /// The stride in elements.
         stride: u32,
     },
+    /// Rows of a tensor that is written share elements.
+    #[error(
+        "the strides of `{name}` make two of its rows share elements; every row is written, so \
+         each needs a place of its own"
+    )]
+    Overlap {
+        /// The tensor.
+        name: &'static str,
+    },
     /// A tensor too large for 32-bit addressing of quads.
     #[error("`{name}` spans {bytes} bytes, more than kernels can address; split the batch")]
     TooLarge {

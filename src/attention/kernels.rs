@@ -1,11 +1,14 @@
 //! The kernels of attention: which files and constants make which variant.
 
-use super::tile::{DecodeTile, Exchange, PrefillTile};
+use super::tile::{DecodeTile, PrefillTile};
 use super::{AttentionProblem, Element, Mask};
 use crate::gpu::{Binding, Kernel, Source, shader, shared_struct};
 
 /// Keys of one span of the decode kernel. Fixed and absolute: the invariance contract.
 pub(super) const SPAN: u32 = 256;
+
+/// Invocations of the merge kernel, and spans that it weighs at a time.
+const MERGE_LANES: u32 = 32;
 
 /// Query heads that can have values of their own (ALiBi slopes, sinks): a uniform buffer holds
 /// them, and 4 KiB are well within what every device binds.
@@ -152,7 +155,8 @@ fn scores(kernel: Kernel, problem: &AttentionProblem) -> Kernel {
             Some(_) => shader!("attention/window_sliding.wgsl"),
             None => shader!("attention/window_none.wgsl"),
         })
-        .constant("TREE_MASK", u32::from(tree));
+        .constant("TREE_MASK", u32::from(tree))
+        .constant("BIAS_HIDES", u32::from(problem.bias.is_some()));
     if problem.softcap.is_none() && problem.alibi_slopes.is_none() && problem.bias.is_none() {
         return kernel.source(shader!("attention/score_plain.wgsl"));
     }
@@ -277,29 +281,39 @@ pub(super) fn decode(tile: DecodeTile, problem: &AttentionProblem, rows: u32) ->
         Binding::Read,    // value
         Binding::Write,   // partial states
     ];
-    let lanes = tile.lanes;
-    let (exchange, tag) = match (tile.exchange, lanes) {
-        (Exchange::Subgroup, 8) => (shader!("attention/lanes_subgroup8.wgsl"), "subgroup8"),
-        (Exchange::Subgroup, _) => (shader!("attention/lanes_subgroup4.wgsl"), "subgroup4"),
-        (Exchange::Workgroup, _) => (shader!("attention/lanes_workgroup.wgsl"), "workgroup32"),
+    let (family, tag, size) = match tile {
+        DecodeTile::Subgroup { lanes } => ("decode", format!("/subgroup{lanes}"), lanes),
+        DecodeTile::Span => ("decode_span", String::new(), SPAN),
     };
-    let name = format!("attention/decode/{}/r{rows}/{tag}", suffix(problem));
-    let kernel = with_extras(name, [lanes, 1, 1], &COMMON, &decode_extras(problem))
+    let name = format!("attention/{family}/{}/r{rows}{tag}", suffix(problem));
+    let kernel = with_extras(name, [size, 1, 1], &COMMON, &decode_extras(problem))
         .constant("ROWS", rows)
-        .constant("LANES", lanes)
         .constant("SPAN", SPAN)
         .source(shader!("attention/params.wgsl"))
-        .source(shader!("attention/decode.wgsl"))
-        .source(exchange)
         .source(query(problem.query.element))
         .source(key(problem.key.element))
         .source(value(problem.value.element));
     let kernel = scores(dims(kernel, problem), problem);
-    if tile.exchange == Exchange::Subgroup {
-        return kernel.uses_subgroups();
+    match tile {
+        DecodeTile::Subgroup { lanes } => kernel
+            .constant("LANES", lanes)
+            .source(shader!("attention/decode.wgsl"))
+            .source(match lanes {
+                8 => shader!("attention/lanes_subgroup8.wgsl"),
+                _ => shader!("attention/lanes_subgroup4.wgsl"),
+            })
+            .uses_subgroups(),
+        DecodeTile::Span => {
+            let k = problem.head_dim / 4;
+            let scratch = (rows * k).max(2 * SPAN) * 16;
+            kernel
+                // Loads of an invocation that are under way together.
+                .constant("K_STEP", if k.is_multiple_of(4) { 4 } else { 1 })
+                .constant("V_STEP", 8)
+                .source(shader!("attention/decode_span.wgsl"))
+                .workgroup_bytes(u64::from(scratch + rows * SPAN * 4))
+        }
     }
-    let held = (problem.head_dim / 4).next_multiple_of(lanes) * 16;
-    kernel.workgroup_bytes(u64::from(rows * (held + lanes * 4)))
 }
 
 /// The kernel that joins the spans.
@@ -315,7 +329,7 @@ pub(super) fn merge(problem: &AttentionProblem) -> Kernel {
         problem.value_dim,
         end_suffix(problem)
     );
-    with_extras(name, [32, 1, 1], &COMMON, &merge_extras(problem))
+    with_extras(name, [MERGE_LANES, 1, 1], &COMMON, &merge_extras(problem))
         .constant("SPAN", SPAN)
         .constant("V_QUADS", problem.value_dim / 4)
         .source(shader!("attention/params.wgsl"))
@@ -323,6 +337,7 @@ pub(super) fn merge(problem: &AttentionProblem) -> Kernel {
         .source(output(problem.output.element))
         .source(sink(problem))
         .source(lse(problem))
+        .workgroup_bytes(u64::from(MERGE_LANES) * 8)
 }
 
 /// The prefill kernel of a shape.
@@ -340,11 +355,17 @@ pub(super) fn prefill(tile: PrefillTile, problem: &AttentionProblem) -> Kernel {
             rows,
             keys,
             threads: [x, y],
+            ..
         } => ("prefill", format!("q{rows}k{keys}"), [x, y, 1]),
         PrefillTile::Lanes { lanes, rows } => (
             "prefill_lanes",
             format!("subgroup{lanes}r{rows}"),
             [lanes, 1, 1],
+        ),
+        PrefillTile::Cooperative { subgroups, keys } => (
+            "prefill_cooperative",
+            format!("q{}k{keys}", tile.block_rows()),
+            [subgroups * 32, 1, 1],
         ),
     };
     let name = format!(
@@ -354,29 +375,48 @@ pub(super) fn prefill(tile: PrefillTile, problem: &AttentionProblem) -> Kernel {
     );
     let kernel = with_extras(name, size, &COMMON, &prefill_extras(problem))
         .source(shader!("attention/params.wgsl"))
-        .source(query(problem.query.element))
-        .source(key(problem.key.element))
-        .source(value(problem.value.element))
         .source(output(problem.output.element))
         .source(sink(problem))
         .source(lse(problem));
     let kernel = scores(dims(kernel, problem), problem);
+    if let PrefillTile::Cooperative { keys, .. } = tile {
+        let (k, v) = (problem.head_dim / 4, problem.value_dim / 4);
+        let rows = tile.block_rows();
+        let halves = (keys * (k + 2)).max(rows * 6) + keys * (v + 2) + rows * (keys / 4 + 2);
+        let scores = rows * (keys / 4 + 1);
+        return kernel
+            .constant("TILE_KEYS", keys)
+            .source(shader!("attention/prefill_cooperative.wgsl"))
+            .workgroup_bytes(u64::from(halves * 8 + scores * 16 + 16))
+            .uses_cooperative_matrices();
+    }
+    let kernel = kernel
+        .source(query(problem.query.element))
+        .source(key(problem.key.element))
+        .source(value(problem.value.element));
     match tile {
+        PrefillTile::Cooperative { .. } => kernel,
         PrefillTile::Workgroup {
             rows,
             keys,
+            chunk,
             threads: [x, y],
         } => {
-            let staged = (rows + keys) * (x + 1) * 16;
-            let kept = rows * (keys + 1) * 4;
+            // Value quads are staged for two output quads of each invocation at a time.
+            let v_step = (problem.value_dim / 4).div_ceil(x).min(2);
+            let chunks = 2 * (rows + keys) * chunk;
+            let slice = x * (rows / 4 + x * v_step);
             kernel
                 .constant("BLOCK_ROWS", rows)
                 .constant("TILE_KEYS", keys)
                 .constant("THREADS_X", x)
                 .constant("THREADS_Y", y)
-                .constant("CHUNK", x)
+                .constant("ROWS", rows / y)
+                .constant("KEYS", keys / x)
+                .constant("CHUNK", chunk)
+                .constant("V_STEP", v_step)
                 .source(shader!("attention/prefill.wgsl"))
-                .workgroup_bytes(u64::from(staged + kept))
+                .workgroup_bytes(u64::from(chunks.max(slice) * 16))
         }
         PrefillTile::Lanes { lanes, rows } => kernel
             .constant("LANES", lanes)

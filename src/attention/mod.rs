@@ -91,6 +91,7 @@ mod error;
 mod kernels;
 mod merge_states;
 mod plan;
+mod probe;
 mod problem;
 mod tile;
 

@@ -5,9 +5,10 @@ use std::fmt::Write as _;
 use super::{
     AttentionError, AttentionProblem, PreparedAttention,
     kernels::{self, Extra, SPAN},
+    probe,
     tile::{DecodeTile, PrefillTile},
 };
-use crate::gpu::{Capabilities, Gpu, GpuError, Kernel};
+use crate::gpu::{Capabilities, Gpu, GpuError, Kernel, Limit, check_limit};
 
 /// Packed rows of a KV head above which the prefill kernel takes over, where the problem allows
 /// it: two of its blocks.
@@ -41,8 +42,8 @@ const MAX_ROWS: u32 = 8;
 /// On a GPU it prints lines such as these:
 ///
 /// ```text
-/// attention/decode/f32-f32-f32/d128/causal/r4/workgroup32: up to 4 packed rows a workgroup, ...
-/// attention/decode/f32-f32-f32/d128/causal/r8/workgroup32: up to 8 packed rows a workgroup, ...
+/// attention/decode_span/f32-f32-f32/d128/causal/r4: up to 4 packed rows a workgroup, ...
+/// attention/decode_span/f32-f32-f32/d128/causal/r8: up to 8 packed rows a workgroup, ...
 /// attention/merge/v128/f32: joins up to 16 spans of 256 keys
 /// not attention/prefill: there are too few rows
 /// workspace: 4325376 bytes
@@ -194,14 +195,25 @@ impl Gpu {
             }
         };
         let prefill = prefill.map(|tile| (tile, kernels::prefill(tile, problem)));
-        Ok(AttentionPlan {
+        let plan = AttentionPlan {
             gpu: self.clone(),
             problem: problem.clone(),
             decode,
             merge,
             prefill,
             refusals,
-        })
+        };
+        for (what, groups) in [
+            ("the spans of keys", u64::from(plan.max_spans())),
+            (
+                "the KV heads of all sequences",
+                u64::from(problem.batch) * u64::from(problem.kv_heads),
+            ),
+            ("the query heads", u64::from(problem.query_heads)),
+        ] {
+            check_limit(&capabilities.limits, what, Limit::Workgroups, groups)?;
+        }
+        Ok(plan)
     }
 }
 
@@ -238,7 +250,17 @@ impl AttentionPlan {
             Some(_) => PREFILL_ABOVE / problem.group().max(1),
             None => problem.max_queries,
         };
-        fitting.min(most.clamp(1, problem.max_queries))
+        // The merge has a workgroup along y for each of them, decoding one along x for a block of
+        // rows.
+        let per_dimension = self
+            .gpu
+            .capabilities()
+            .limits
+            .max_compute_workgroups_per_dimension;
+        let workgroups = per_dimension / problem.group().max(1);
+        fitting
+            .min(most.clamp(1, problem.max_queries))
+            .min(workgroups.max(1))
     }
 
     fn partial_rows(&self) -> u64 {
@@ -298,6 +320,43 @@ impl AttentionPlan {
     /// # Errors
     /// [`GpuError::Compile`](crate::gpu::GpuError::Compile) naming the variant.
     pub async fn prepare(&self) -> Result<PreparedAttention, AttentionError> {
+        let plan = match &self.prefill {
+            Some((PrefillTile::Cooperative { .. }, _)) => match probe::verdict(&self.gpu).await {
+                Ok(()) => self.clone(),
+                Err(reason) => self.without_matrices(&reason),
+            },
+            _ => self.clone(),
+        };
+        plan.compile().await
+    }
+
+    /// The plan with the next kernel in place of the one on cooperative matrices.
+    fn without_matrices(&self, reason: &str) -> Self {
+        let mut plan = self.clone();
+        if let Some((_, kernel)) = plan.prefill.take() {
+            plan.refusals.push(Refusal {
+                kernel: kernel.name,
+                reason: reason.to_owned(),
+            });
+        }
+        let capabilities = Capabilities {
+            cooperative_matrices: false,
+            ..self.gpu.capabilities().clone()
+        };
+        let mut known = Vec::new(); // all but the matrices were refused before, or are taken now
+        plan.prefill = choose(
+            PrefillTile::candidates(&capabilities, &plan.problem),
+            &capabilities,
+            |tile| kernels::prefill(tile, &plan.problem),
+            &mut known,
+        )
+        .unwrap_or_default()
+        .map(|tile| (tile, kernels::prefill(tile, &plan.problem)));
+        plan
+    }
+
+    /// Compiles the kernels as they are.
+    pub(super) async fn compile(&self) -> Result<PreparedAttention, AttentionError> {
         let mut decode = Vec::new();
         for (rows, kernel) in &self.decode {
             decode.push((*rows, self.gpu.pipeline(kernel).await?));

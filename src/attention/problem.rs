@@ -1,6 +1,7 @@
 //! What is to be computed: shapes, storage, mask.
 
 use super::{AttentionError, kernels::MAX_HEADS};
+use crate::tree;
 
 /// Element type of a tensor in memory. All arithmetic is f32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -332,6 +333,9 @@ impl AttentionProblem {
                 });
             }
         }
+        if self.output_rows_overlap() {
+            return Err(AttentionError::Overlap { name: "output" });
+        }
         if !self.scale.is_finite() {
             return Err(AttentionError::Scale { scale: self.scale });
         }
@@ -377,7 +381,40 @@ impl AttentionProblem {
                 max_queries: self.max_queries,
             });
         }
+        if let Mask::Tree { max_nodes } = self.mask {
+            // Kernels count the blob's words in u32. Beyond this bound the words of one blob would
+            // not fit the host's own numbers in a browser.
+            const MOST: u32 = 1 << 17;
+            let words = tree::blob_words(max_nodes.min(MOST) as usize) as u64;
+            let words = words.saturating_mul(u64::from(self.batch));
+            if max_nodes > MOST || words > u64::from(u32::MAX) {
+                return Err(AttentionError::TooLarge {
+                    name: "tree",
+                    bytes: words.saturating_mul(4),
+                });
+            }
+        }
         Ok(())
+    }
+
+    /// Whether two rows of the output share elements. Sorted by stride, each axis must step over
+    /// all that the axes before it cover.
+    fn output_rows_overlap(&self) -> bool {
+        let batch = if self.ragged.is_some() { 1 } else { self.batch };
+        let mut axes = [
+            (self.output.batch_stride, batch),
+            (self.output.token_stride, self.total_queries()),
+            (self.output.head_stride, self.query_heads),
+        ];
+        axes.sort_unstable();
+        let mut covered = u64::from(self.value_dim);
+        for (stride, count) in axes.into_iter().filter(|(_, count)| *count > 1) {
+            if u64::from(stride) < covered {
+                return true;
+            }
+            covered += u64::from(stride) * u64::from(count - 1);
+        }
+        false
     }
 
     /// Tokens of one batch entry of the query tensor; of the whole tensor in a ragged batch.

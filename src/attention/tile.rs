@@ -3,25 +3,19 @@
 //! A shape decides speed, never what is computed; the one exception, the order in which a row adds
 //! its keys, is why the decode kernel's spans are the same on every adapter.
 
-use super::AttentionProblem;
+use super::{AttentionProblem, Element, TensorLayout};
 use crate::gpu::{AdapterClass, Capabilities};
-
-/// How the invocations of a decode workgroup see each other's numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Exchange {
-    /// By broadcast inside one subgroup, which is the whole workgroup.
-    Subgroup,
-    /// Through workgroup memory.
-    Workgroup,
-}
 
 /// Shape of the kernel for few rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct DecodeTile {
-    /// Invocations, and keys of a tile.
-    pub lanes: u32,
-    /// How they exchange numbers.
-    pub exchange: Exchange,
+pub(super) enum DecodeTile {
+    /// `decode.wgsl`: one subgroup a workgroup, a key of the tile in each lane.
+    Subgroup {
+        /// Lanes of the subgroup.
+        lanes: u32,
+    },
+    /// `decode_span.wgsl`: all keys of a span at once.
+    Span,
 }
 
 impl DecodeTile {
@@ -29,20 +23,8 @@ impl DecodeTile {
     pub fn candidates(capabilities: &Capabilities) -> Vec<(Self, Option<&'static str>)> {
         let lanes = capabilities.spread_width().unwrap_or(8);
         vec![
-            (
-                Self {
-                    lanes,
-                    exchange: Exchange::Subgroup,
-                },
-                subgroup_refusal(capabilities),
-            ),
-            (
-                Self {
-                    lanes: 32,
-                    exchange: Exchange::Workgroup,
-                },
-                None,
-            ),
+            (Self::Subgroup { lanes }, subgroup_refusal(capabilities)),
+            (Self::Span, None),
         ]
     }
 }
@@ -56,8 +38,17 @@ pub(super) enum PrefillTile {
         rows: u32,
         /// Keys of a tile.
         keys: u32,
+        /// Quads of the head staged at a time.
+        chunk: u32,
         /// Invocations along keys and along rows.
         threads: [u32; 2],
+    },
+    /// `prefill_cooperative.wgsl`: scores and sums in cooperative matrices.
+    Cooperative {
+        /// Subgroups of a workgroup, with 16 packed rows each.
+        subgroups: u32,
+        /// Keys of a tile.
+        keys: u32,
     },
     /// `prefill_lanes.wgsl`: rows in the lanes of one subgroup.
     Lanes {
@@ -85,6 +76,16 @@ impl PrefillTile {
         let software = (capabilities.class == AdapterClass::Software)
             .then_some("on a software adapter the kernel for few rows is faster");
         vec![
+            // On an H200, at 32 heads, d 128, 4096 x 4096: 143 TFLOP/s. 139 with 32 rows a
+            // subgroup and 4 subgroups, whose registers spill; 139 with 16 subgroups and 16 keys;
+            // 117 with 64 keys and 4 subgroups.
+            (
+                Self::Cooperative {
+                    subgroups: 8,
+                    keys: 32,
+                },
+                cooperative_refusal(capabilities, problem),
+            ),
             (
                 Self::Lanes {
                     lanes: capabilities.spread_width().unwrap_or(8),
@@ -92,13 +93,16 @@ impl PrefillTile {
                 },
                 subgroup_refusal(capabilities),
             ),
-            // 8 x 16 invocations with 2 rows x 4 keys each: a chunk of the head is as wide as a
-            // row of invocations, and all of it takes 13.4 KiB.
+            // 16 x 16 invocations with 4 rows x 4 keys each: 128 registers at d 128 and 16 KiB, so
+            // two workgroups fit a multiprocessor of an H200. There, at 32 heads, d 128, 4096 x
+            // 4096: 28.4 TFLOP/s; 26.9 with 8 rows an invocation and 248 registers; 4.3 with
+            // 8 x 16 invocations of 2 rows and no loads ahead.
             (
                 Self::Workgroup {
-                    rows: 32,
-                    keys: 32,
-                    threads: [8, 16],
+                    rows: 64,
+                    keys: 64,
+                    chunk: 4,
+                    threads: [16, 16],
                 },
                 software,
             ),
@@ -109,9 +113,37 @@ impl PrefillTile {
     pub fn block_rows(self) -> u32 {
         match self {
             Self::Workgroup { rows, .. } => rows,
+            Self::Cooperative { subgroups, .. } => subgroups * 16,
             Self::Lanes { lanes, rows } => lanes * rows,
         }
     }
+}
+
+/// Why a problem can't run on cooperative matrices, if so.
+fn cooperative_refusal(
+    capabilities: &Capabilities,
+    problem: &AttentionProblem,
+) -> Option<&'static str> {
+    let f16 = |layout: &TensorLayout| layout.element == Element::F16;
+    if !capabilities.cooperative_matrices {
+        return Some(
+            "it needs cooperative matrices of 16 x 16 x 16, f16 with f32 sums: the features \
+             EXPERIMENTAL_COOPERATIVE_MATRIX, SHADER_F16 and SUBGROUP, and \
+             Capabilities::with_matrices_of",
+        );
+    }
+    if ![&problem.query, &problem.key, &problem.value]
+        .into_iter()
+        .all(f16)
+    {
+        return Some("its queries, keys and values must be f16");
+    }
+    for dim in [problem.head_dim, problem.value_dim] {
+        if !dim.is_multiple_of(16) || dim > 128 {
+            return Some("its head sizes must be multiples of 16 up to 128");
+        }
+    }
+    None
 }
 
 /// Why kernels that are one subgroup wide are not for this device, if so.

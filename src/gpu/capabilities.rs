@@ -52,6 +52,9 @@ pub struct Capabilities {
     pub shader_f16: bool,
     /// Subgroup built-ins are allowed, with these sizes.
     pub subgroups: Option<SubgroupSizes>,
+    /// Cooperative matrices of 16 x 16 x 16 are allowed, of f16 with f32 sums, with subgroups of
+    /// 32 invocations. See [`Capabilities::with_matrices_of`].
+    pub cooperative_matrices: bool,
     /// Queries of GPU time are allowed.
     pub timestamps: bool,
     /// The adapter family.
@@ -63,6 +66,11 @@ pub struct Capabilities {
     /// Off by default: every index of a kernel is proven in range, and the checks make some
     /// kernels many times slower. Switch them on to rule them out while looking for a fault.
     pub checked_shaders: bool,
+    /// Write out the inner loops of the large kernels before they are compiled.
+    ///
+    /// On by default except on software adapters: a GPU runs them up to 2.5 times as fast then (an
+    /// NVIDIA H200), but compiling takes several times as long.
+    pub unrolled_shaders: bool,
 }
 
 impl Capabilities {
@@ -81,11 +89,33 @@ impl Capabilities {
             limits: device.limits(),
             shader_f16: features.contains(Features::SHADER_F16),
             subgroups,
+            cooperative_matrices: false,
             timestamps: features.contains(Features::TIMESTAMP_QUERY),
             class: class_of(&info),
             dialect: Dialect::Naga,
             checked_shaders: false,
+            unrolled_shaders: class_of(&info) != AdapterClass::Software,
         }
+    }
+
+    /// Allows cooperative matrices where `adapter`, which the device was made from, lists those
+    /// that kernels use and the device has the features `EXPERIMENTAL_COOPERATIVE_MATRIX`,
+    /// `SHADER_F16` and `SUBGROUP`. A device doesn't know the list, hence the adapter.
+    pub fn with_matrices_of(mut self, device: &wgpu::Device, adapter: &wgpu::Adapter) -> Self {
+        let f16 = wgpu::wgt::CooperativeScalarType::F16;
+        let f32 = wgpu::wgt::CooperativeScalarType::F32;
+        let listed = adapter
+            .cooperative_matrix_properties()
+            .iter()
+            .any(|matrix| {
+                [matrix.m_size, matrix.n_size, matrix.k_size] == [16; 3]
+                    && (matrix.ab_type, matrix.cr_type) == (f16, f32)
+            });
+        self.cooperative_matrices = listed
+            && self.shader_f16
+            && self.subgroups.and_then(SubgroupSizes::fixed) == Some(32)
+            && (device.features()).contains(Features::EXPERIMENTAL_COOPERATIVE_MATRIX);
+        self
     }
 
     /// The same adapter with no optional feature and the limits that WebGPU guarantees
@@ -94,6 +124,7 @@ impl Capabilities {
         self.limits = Limits::default().or_worse_values_from(&self.limits);
         self.shader_f16 = false;
         self.subgroups = None;
+        self.cooperative_matrices = false;
         self
     }
 

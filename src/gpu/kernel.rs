@@ -2,11 +2,12 @@
 //!
 //! The text of a kernel is a generated header followed by plain `.wgsl` files. The header holds
 //! `enable` lines, `const` values (tile sizes, head sizes).
-//! Which files follow decides the rest: files that are alternatives define the same functions.
+//! Which files follow decides the rest: files that are alternatives define the same functions. Loops
+//! marked `// unroll` are written out for real GPUs.
 
 use std::fmt::Write as _;
 
-use super::{Capabilities, Dialect, GpuError, Limit, StructLayout, limits};
+use super::{Capabilities, Dialect, GpuError, Limit, StructLayout, limits, unroll};
 
 /// How a kernel uses one of its bindings. All bindings of a kernel are in group 0, numbered in
 /// the order in which the kernel lists them.
@@ -54,6 +55,7 @@ pub struct Kernel {
     /// The parameter struct, binding 0.
     pub params: StructLayout,
     subgroups: bool,
+    cooperative_matrices: bool,
     constants: String,
     sources: Vec<Source>,
 }
@@ -73,6 +75,7 @@ impl Kernel {
             workgroup_size,
             params,
             subgroups: false,
+            cooperative_matrices: false,
             constants: String::new(),
             sources: Vec::new(),
         };
@@ -107,11 +110,20 @@ impl Kernel {
         self
     }
 
+    /// States that the files use cooperative matrices of f16. Only naga knows them.
+    pub(crate) fn uses_cooperative_matrices(mut self) -> Self {
+        self.cooperative_matrices = true;
+        self
+    }
+
     /// The WGSL text for one compiler.
     pub fn wgsl(&self, dialect: Dialect) -> String {
         let mut text = String::new();
         if self.subgroups && dialect == Dialect::Tint {
             text.push_str("enable subgroups;\n");
+        }
+        if self.cooperative_matrices {
+            text.push_str("enable f16;\nenable wgpu_cooperative_matrix;\n");
         }
         let _ = writeln!(text, "// {}", self.name);
         text.push_str(&self.constants);
@@ -119,6 +131,11 @@ impl Kernel {
             let _ = write!(text, "\n// ---- {}\n{}", source.path, source.text);
         }
         text
+    }
+
+    /// The text of [`Kernel::wgsl`] with the loops marked `// unroll` written out.
+    pub fn unrolled_wgsl(&self, dialect: Dialect) -> String {
+        unroll::unroll(&self.wgsl(dialect))
     }
 
     /// Checks the needs of the kernel against a device.

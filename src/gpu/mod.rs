@@ -27,9 +27,10 @@ mod limits;
 mod module;
 mod pipeline;
 mod readback;
+mod unroll;
 
 use std::sync::{
-    Arc,
+    Arc, OnceLock,
     atomic::{AtomicU64, Ordering},
 };
 
@@ -56,6 +57,7 @@ struct Inner {
     capabilities: Capabilities,
     pipelines: pipeline::PipelineCache,
     allocated: AtomicU64,
+    matrices_verdict: OnceLock<Result<(), String>>,
 }
 
 impl Gpu {
@@ -77,6 +79,7 @@ impl Gpu {
             capabilities,
             pipelines: pipeline::PipelineCache::default(),
             allocated: AtomicU64::new(0),
+            matrices_verdict: OnceLock::new(),
         }))
     }
 
@@ -102,6 +105,11 @@ impl Gpu {
 
     fn count_allocation(&self, bytes: u64) {
         self.0.allocated.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Whether kernels on cooperative matrices were found right and fast here, once that was tried.
+    pub(crate) fn matrices_verdict(&self) -> &OnceLock<Result<(), String>> {
+        &self.0.matrices_verdict
     }
 
     fn pipelines(&self) -> &pipeline::PipelineCache {

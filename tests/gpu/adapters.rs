@@ -42,13 +42,34 @@ fn open() -> Vec<TestGpu> {
         if !wanted.is_empty() && !wanted.iter().any(|want| info.name.contains(want)) {
             continue;
         }
-        let features = wgpu::Features::SUBGROUP | wgpu::Features::SHADER_F16;
+        let features = wgpu::Features::SUBGROUP
+            | wgpu::Features::SHADER_F16
+            | wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
+        let matrices = adapter.features() & features;
+        let matrices = matrices.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX);
+        let limits = adapter.limits();
+        // SAFETY: wgpu asks for this word because experimental features may have bugs; a test is
+        // where to find them.
+        #[allow(unsafe_code)]
+        let experimental = unsafe { wgpu::ExperimentalFeatures::enabled() };
         let (device, queue) = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
             required_features: features & adapter.features(),
+            // Kernels on matrices need more workgroup memory than WebGPU promises.
+            required_limits: wgpu::Limits {
+                max_compute_workgroup_storage_size: match matrices {
+                    true => limits.max_compute_workgroup_storage_size,
+                    false => wgpu::Limits::default().max_compute_workgroup_storage_size,
+                },
+                ..Default::default()
+            },
+            experimental_features: match matrices {
+                true => experimental,
+                false => wgpu::ExperimentalFeatures::disabled(),
+            },
             ..Default::default()
         }))
         .unwrap_or_else(|error| panic!("no device on {}: {error}", info.name));
-        let capabilities = Capabilities::of(&device);
+        let capabilities = Capabilities::of(&device).with_matrices_of(&device, &adapter);
         let mut push = |profile: &str, capabilities: Capabilities| {
             gpus.push(TestGpu {
                 name: format!("{} ({profile})", info.name),

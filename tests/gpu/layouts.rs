@@ -18,10 +18,12 @@ pub fn named_profiles() -> Vec<(&'static str, Capabilities)> {
             min: size,
             max: size,
         }),
+        cooperative_matrices: false,
         timestamps: false,
         class,
         dialect: Dialect::Naga,
         checked_shaders: false,
+        unrolled_shaders: false,
     };
     vec![
         ("lavapipe", profile(AdapterClass::Software, Some(8))),
@@ -30,6 +32,18 @@ pub fn named_profiles() -> Vec<(&'static str, Capabilities)> {
         (
             "hardware, subgroups of 32",
             profile(AdapterClass::Hardware, Some(32)),
+        ),
+        (
+            "hardware, cooperative matrices",
+            Capabilities {
+                limits: wgpu::Limits {
+                    max_compute_workgroup_storage_size: 48 << 10,
+                    ..wgpu::Limits::default()
+                },
+                shader_f16: true,
+                cooperative_matrices: true,
+                ..profile(AdapterClass::Hardware, Some(32))
+            },
         ),
         ("default WebGPU", profile(AdapterClass::Unknown, None)),
     ]
@@ -42,17 +56,25 @@ fn profiles() -> Vec<Capabilities> {
         .collect()
 }
 
+fn parse(name: &str, wgsl: &str) -> naga::Module {
+    use naga::valid::Capabilities;
+    let mut allowed = Capabilities::SUBGROUP | Capabilities::SHADER_FLOAT16_IN_FLOAT32;
+    if name.contains("cooperative") {
+        allowed |= Capabilities::SHADER_FLOAT16 | Capabilities::COOPERATIVE_MATRIX;
+    }
+    let module = naga::front::wgsl::parse_str(wgsl)
+        .unwrap_or_else(|error| panic!("{name}: {}", error.emit_to_string(wgsl)));
+    naga::valid::Validator::new(naga::valid::ValidationFlags::all(), allowed)
+        .validate(&module)
+        .unwrap_or_else(|error| panic!("{name}: {}", error.emit_to_string(wgsl)));
+    module
+}
+
 fn check(kernel: &Kernel) {
     let name = &kernel.name;
-    let wgsl = kernel.wgsl(Dialect::Naga);
-    let module = naga::front::wgsl::parse_str(&wgsl)
-        .unwrap_or_else(|error| panic!("{name}: {}", error.emit_to_string(&wgsl)));
-    naga::valid::Validator::new(
-        naga::valid::ValidationFlags::all(),
-        naga::valid::Capabilities::SUBGROUP | naga::valid::Capabilities::SHADER_FLOAT16_IN_FLOAT32,
-    )
-    .validate(&module)
-    .unwrap_or_else(|error| panic!("{name}: {}", error.emit_to_string(&wgsl)));
+    // The loops as they are, and written out as real GPUs get them.
+    parse(name, &kernel.unrolled_wgsl(Dialect::Naga));
+    let module = parse(name, &kernel.wgsl(Dialect::Naga));
     let mut layouter = Layouter::default();
     layouter.update(module.to_ctx()).unwrap();
 

@@ -43,6 +43,11 @@ fn problems() -> Vec<(String, AttentionProblem)> {
         p.key.element = Element::F16;
         p.value.element = Element::F16;
     });
+    push("f16", &|p| {
+        for tensor in [&mut p.query, &mut p.key, &mut p.value, &mut p.output] {
+            tensor.element = Element::F16;
+        }
+    });
     push("bf16", &|p| {
         for tensor in [&mut p.query, &mut p.key, &mut p.value, &mut p.output] {
             tensor.element = Element::Bf16;

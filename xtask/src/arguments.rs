@@ -32,7 +32,12 @@ const HELP_BENCH: &str = "\
 Usage: cargo xtask bench [NAME] [-- ARGUMENTS...]
 
 Runs every benchmark, or the one called NAME, with these arguments for the benchmark program, for example
-`cargo xtask bench attention -- --quick`. SUNFLECK_MODEL=FILE.gguf chooses another model file.";
+`cargo xtask bench attention -- --quick decode`: criterion's --quick, and only the cases with `decode` in their names.
+
+SUNFLECK_BENCH_ADAPTER picks an adapter by a part of its name (default: the first). `attention` prints a table and
+writes it as JSON and as an SVG plot to the folder SUNFLECK_BENCH_OUT (default: target/sunfleck-bench);
+SUNFLECK_BENCH_PROFILE=floor plans its kernels without optional features, on the limits that WebGPU guarantees.
+SUNFLECK_MODEL=FILE.gguf chooses another model file for `generate`.";
 
 const HELP_SETUP: &str = "\
 Usage: cargo xtask setup

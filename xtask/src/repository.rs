@@ -83,8 +83,17 @@ fn program_in(messages: &str) -> Option<PathBuf> {
         })
 }
 
-/// Names of the crate's benchmarks, in order.
-pub fn benchmarks() -> Result<Vec<String>> {
+/// One of the crate's benchmarks.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Benchmark {
+    /// Its name.
+    pub name: String,
+    /// Whether it generates text, and so needs a model file: its target requires the feature.
+    pub model: bool,
+}
+
+/// The crate's benchmarks, in the order of their names.
+pub fn benchmarks() -> Result<Vec<Benchmark>> {
     let output = cargo()
         .args(["metadata", "--no-deps", "--format-version", "1"])
         .stdin(Stdio::null())
@@ -101,18 +110,23 @@ pub fn benchmarks() -> Result<Vec<String>> {
     Ok(benchmarks_in(&metadata))
 }
 
-fn benchmarks_in(metadata: &Value) -> Vec<String> {
+fn benchmarks_in(metadata: &Value) -> Vec<Benchmark> {
     let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
-    let is_benchmark = |target: &Value| list(&target["kind"]).iter().any(|kind| kind == "bench");
-    let mut names: Vec<String> = list(&metadata["packages"])
+    let holds = |value: &Value, wanted: &str| list(value).iter().any(|item| item == wanted);
+    let mut benchmarks: Vec<Benchmark> = list(&metadata["packages"])
         .iter()
         .filter(|package| package["name"] == "sunfleck")
         .flat_map(|package| list(&package["targets"]))
-        .filter(is_benchmark)
-        .filter_map(|target| target["name"].as_str().map(str::to_owned))
+        .filter(|target| holds(&target["kind"], "bench"))
+        .filter_map(|target| {
+            Some(Benchmark {
+                name: target["name"].as_str()?.to_owned(),
+                model: holds(&target["required-features"], "generate"),
+            })
+        })
         .collect();
-    names.sort();
-    names
+    benchmarks.sort_by(|a, b| a.name.cmp(&b.name));
+    benchmarks
 }
 
 /// A child's exit status as our own; the end by a signal as the shells write it, 128 + its number.
@@ -157,9 +171,16 @@ not json
             {"name": "xtask", "targets": [{"kind": ["bench"], "name": "other"}]},
             {"name": "sunfleck", "targets": [
                 {"kind": ["lib"], "name": "sunfleck"},
-                {"kind": ["bench"], "name": "generate"},
+                {"kind": ["bench"], "name": "generate", "required-features": ["generate"]},
                 {"kind": ["bench"], "name": "attention"}]}]});
-        assert_eq!(benchmarks_in(&metadata), ["attention", "generate"]);
+        let benchmark = |name: &str, model| Benchmark {
+            name: name.into(),
+            model,
+        };
+        assert_eq!(
+            benchmarks_in(&metadata),
+            [benchmark("attention", false), benchmark("generate", true)]
+        );
         assert!(benchmarks_in(&Value::Null).is_empty());
     }
 }

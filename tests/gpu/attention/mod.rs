@@ -7,6 +7,7 @@ mod covering;
 mod errors;
 mod extras;
 mod invariance;
+mod limits;
 mod masks;
 mod matrix;
 mod memory;

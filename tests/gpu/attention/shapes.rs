@@ -1,5 +1,7 @@
 //! Heads, head sizes, lengths and storage types.
 
+use sunfleck::gpu::AdapterClass;
+
 use super::*;
 
 #[test]
@@ -68,10 +70,11 @@ fn prompts_of_many_rows_take_the_prefill_kernel() {
             let mut many = case(heads, kv_heads, dim, queries, keys);
             many.problem.lse = true;
             let explained = gpu.gpu.plan_attention(&many.problem).unwrap().explain();
-            let family = match &gpu.name {
-                name if name.contains("hardware") => Some("\nattention/prefill/"),
-                name if name.contains("all features") => Some("\nattention/prefill_lanes/"),
-                _ => None,
+            let capabilities = gpu.gpu.capabilities();
+            let family = match (capabilities.class, capabilities.subgroups) {
+                (AdapterClass::Software, Some(_)) => Some("\nattention/prefill_lanes/"),
+                (AdapterClass::Software, None) => None,
+                _ => Some("\nattention/prefill/"),
             };
             let got = ["\nattention/prefill/", "\nattention/prefill_lanes/"]
                 .into_iter()

@@ -2,41 +2,51 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::arguments::BenchRequest;
+use crate::repository::Benchmark;
 use crate::{adapter, model, repository};
 
-/// Runs one benchmark or all of them; the model's path is in SUNFLECK_MODEL.
+/// Runs one benchmark or all of them; where one generates text, the model's path is in SUNFLECK_MODEL.
 pub fn run(request: &BenchRequest) -> Result<ExitCode> {
-    let names = choose(repository::benchmarks()?, request.name.as_deref())?;
-    let model = model::chosen()?;
+    let benchmarks = choose(repository::benchmarks()?, request.name.as_deref())?;
+    let needs_model = benchmarks.iter().any(|benchmark| benchmark.model);
+    let model = needs_model.then(model::chosen).transpose()?;
     adapter::ensure(&repository::build_program()?)?;
 
     let mut command = repository::cargo();
     command.args(["bench", "--features", "cli"]);
     // Each by name: a bare `cargo bench` also starts the unit tests, which know no arguments of a benchmark.
-    for name in &names {
-        command.args(["--bench", name]);
+    for benchmark in &benchmarks {
+        command.args(["--bench", &benchmark.name]);
     }
     if !request.arguments.is_empty() {
         command.arg("--").args(&request.arguments);
     }
-    command.env("SUNFLECK_MODEL", model);
+    if let Some(model) = model {
+        command.env("SUNFLECK_MODEL", model);
+    }
     let status = command.status().context("cargo did not start")?;
     Ok(repository::exit_code(status))
 }
 
-fn choose(there: Vec<String>, wanted: Option<&str>) -> Result<Vec<String>> {
-    match wanted {
-        _ if there.is_empty() => bail!("this clone has no benchmark"),
-        None => Ok(there),
-        Some(wanted) if there.iter().any(|name| name == wanted) => Ok(vec![wanted.to_owned()]),
-        Some(wanted) => bail!(
-            "no benchmark is called {wanted:?}; there are: {}",
-            there.join(", ")
-        ),
+fn choose(there: Vec<Benchmark>, wanted: Option<&str>) -> Result<Vec<Benchmark>> {
+    let Some(wanted) = wanted else {
+        ensure!(!there.is_empty(), "this clone has no benchmark");
+        return Ok(there);
+    };
+    if let Some(found) = there.iter().find(|benchmark| benchmark.name == wanted) {
+        return Ok(vec![found.clone()]);
     }
+    let names: Vec<_> = there
+        .iter()
+        .map(|benchmark| benchmark.name.as_str())
+        .collect();
+    bail!(
+        "no benchmark is called {wanted:?}; there are: {}",
+        names.join(", ")
+    )
 }
 
 #[cfg(test)]
@@ -45,9 +55,16 @@ mod tests {
 
     #[test]
     fn unknown_benchmark_is_answered_with_the_known() {
-        let there = || vec!["attention".to_owned(), "generate".to_owned()];
+        let benchmark = |name: &str, model| Benchmark {
+            name: name.into(),
+            model,
+        };
+        let there = || vec![benchmark("attention", false), benchmark("generate", true)];
         assert_eq!(choose(there(), None).unwrap(), there());
-        assert_eq!(choose(there(), Some("generate")).unwrap(), ["generate"]);
+        assert_eq!(
+            choose(there(), Some("generate")).unwrap(),
+            [benchmark("generate", true)]
+        );
         assert!(
             choose(there(), Some("x"))
                 .unwrap_err()

@@ -1,0 +1,29 @@
+//! The parts of the attention benchmark that need no adapter. Its own target has no test harness.
+
+#![allow(dead_code)] // the rest of each file is for the benchmark
+
+#[path = "../../benches/attention/cases.rs"]
+mod cases;
+#[path = "../../benches/attention/clock.rs"]
+mod clock;
+#[path = "../../benches/attention/kernel_names.rs"]
+mod kernel_names;
+#[path = "../../benches/attention/plot.rs"]
+mod plot;
+#[path = "../../benches/attention/report.rs"]
+mod report;
+#[path = "../../benches/attention/roofline.rs"]
+mod roofline;
+#[path = "../../benches/attention/statistics.rs"]
+mod statistics;
+#[path = "../../benches/attention/turns.rs"]
+mod turns;
+
+mod clocks;
+mod flops;
+mod kernels;
+mod limits;
+mod plots;
+mod spreads;
+mod tables;
+mod turn_ratios;
