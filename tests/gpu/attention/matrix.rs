@@ -29,18 +29,23 @@ fn chosen() -> Option<Case> {
     Some(Case::parse(&line))
 }
 
+/// Prints past the test harness, which keeps what a test prints until it ends.
+fn tell(line: &str) {
+    let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
+}
+
 /// Runs groups of cases on all processors, each group with kernels of its own, and gives a line
 /// for each that failed. Long runs say how far they are.
 fn run(gpu: &TestGpu, groups: &[Vec<Case>], what: &str) -> Vec<String> {
     let (next, start) = (AtomicUsize::new(0), Instant::now());
     let failures = Mutex::new(Vec::new());
-    // Past the test harness, which keeps what a test prints until it ends.
     let say = |done: usize| {
         let (seconds, cases) = (start.elapsed().as_secs_f64(), groups.iter().map(Vec::len));
         let of = format!("{done} of {} groups", groups.len());
         let (name, cases) = (&gpu.name, cases.sum::<usize>());
-        let line = format!("{name}: {what}: {of}, {cases} cases in all, {seconds:.1} s\n");
-        let _ = std::io::stderr().write_all(line.as_bytes());
+        tell(&format!(
+            "{name}: {what}: {of}, {cases} cases in all, {seconds:.1} s"
+        ));
     };
     let work = || {
         while let Some(group) = groups.get(next.fetch_add(1, Ordering::Relaxed)) {
@@ -50,6 +55,7 @@ fn run(gpu: &TestGpu, groups: &[Vec<Case>], what: &str) -> Vec<String> {
                 let recipe = case.recipe();
                 if let Err(error) = recipe.case().verify(&own, recipe.seed) {
                     let line = format!("SUNFLECK_CASE={:?}: {error}", case.name());
+                    tell(&line);
                     failures.lock().unwrap().push(line);
                 }
             }
@@ -128,7 +134,7 @@ fn a_spread_of_the_matrix_equals_the_twin() {
         // What takes the time is compiling: on lavapipe up to seconds a case.
         let count = match gpu.compiles_slowly() {
             true => 2,
-            false => 7,
+            false => 5,
         };
         let others = |at: usize| cases[count + at * 12..].iter().take(60).cloned();
         let groups: Vec<_> = (0..count)

@@ -193,8 +193,8 @@ fn negative_zeros_are_zeros() {
 #[test]
 fn alibi_over_large_distances_is_exact() {
     on_every_adapter(|gpu| {
-        for queries in QUERIES {
-            let mut far = case(4, 2, 8, queries, 20_000);
+        for (queries, keys) in [(1, 20_000), (70, 3_000)] {
+            let mut far = case(4, 2, 8, queries, keys);
             far.problem.lse = true;
             far.problem.alibi_slopes = Some(vec![1.0, 0.5, 2f32.powi(-8), 1e-4]);
             check(gpu, &far, 95);

@@ -118,7 +118,7 @@ fn random_problems_equal_the_twin() {
         let cases = match (full(), gpu.compiles_slowly() || gpu.is_slow()) {
             (true, false) => 150,
             (true, true) => 30,
-            (false, false) => 6,
+            (false, false) => 4,
             (false, true) => 2,
         };
         let result = runner(cases).run(&recipe(), |recipe| {
