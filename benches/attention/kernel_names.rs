@@ -8,11 +8,11 @@ pub fn in_order(explanation: &str, rows: u32) -> Vec<String> {
         .filter_map(|line| line.split_once(": "))
         .filter(|(name, _)| name.starts_with("attention/"))
         .collect();
-    // The prefill kernel, where there is one for so many rows; or the smallest block that holds
+    // A prefill kernel, where there is one for so many rows; or the smallest block that holds
     // them; or the largest.
     let chosen = names
         .iter()
-        .position(|(name, _)| name.contains("/prefill/"))
+        .position(|(name, _)| name.contains("/prefill"))
         .or_else(|| {
             names
                 .iter()
