@@ -91,8 +91,8 @@ fn prefill_refusal(problem: &AttentionProblem) -> Option<&'static str> {
 /// The limit that refused the last candidate.
 fn choose<T: Copy>(
     candidates: Vec<(T, Option<&'static str>)>,
-    capabilities: &Capabilities,
     kernel_of: impl Fn(T) -> Kernel,
+    check: impl Fn(T, &Kernel) -> Result<(), GpuError>,
     refusals: &mut Vec<Refusal>,
 ) -> Result<Option<T>, GpuError> {
     let mut limit = None;
@@ -100,7 +100,7 @@ fn choose<T: Copy>(
         let kernel = kernel_of(tile);
         let reason = match refusal {
             Some(reason) => reason.to_owned(),
-            None => match kernel.check(capabilities) {
+            None => match check(tile, &kernel) {
                 Ok(()) => return Ok(Some(tile)),
                 Err(error) => {
                     let reason = error.to_string();
@@ -115,6 +115,32 @@ fn choose<T: Copy>(
         });
     }
     limit.map_or(Ok(None), Err)
+}
+
+/// The prefill kernel, where there is one: the kernel for few rows computes every problem too.
+fn choose_prefill(
+    capabilities: &Capabilities,
+    problem: &AttentionProblem,
+    refusals: &mut Vec<Refusal>,
+) -> Option<(PrefillTile, Kernel)> {
+    let rows = u64::from(problem.max_queries) * u64::from(problem.group());
+    let chosen = choose(
+        PrefillTile::candidates(capabilities, problem),
+        |tile| kernels::prefill(tile, problem),
+        |tile, kernel| {
+            kernel.check(capabilities)?;
+            let blocks = rows.div_ceil(u64::from(tile.block_rows()));
+            check_limit(
+                &capabilities.limits,
+                &kernel.name,
+                Limit::Workgroups,
+                blocks,
+            )
+        },
+        refusals,
+    );
+    let tile = chosen.unwrap_or_default()?;
+    Some((tile, kernels::prefill(tile, problem)))
 }
 
 impl Gpu {
@@ -167,8 +193,8 @@ impl Gpu {
         let most_rows = sizes.last().copied().unwrap_or(1);
         let tile = choose(
             DecodeTile::candidates(capabilities),
-            capabilities,
             |tile| kernels::decode(tile, problem, most_rows),
+            |_, kernel| kernel.check(capabilities),
             &mut refusals,
         )?;
         let decode: Vec<_> = (tile.iter())
@@ -178,14 +204,7 @@ impl Gpu {
         let merge = kernels::merge(problem);
         merge.check(capabilities)?;
         let prefill = match prefill_refusal(problem) {
-            None => choose(
-                PrefillTile::candidates(capabilities, problem),
-                capabilities,
-                |tile| kernels::prefill(tile, problem),
-                &mut refusals,
-            )
-            // The kernel for few rows computes the problem too.
-            .unwrap_or_default(),
+            None => choose_prefill(capabilities, problem, &mut refusals),
             Some(reason) => {
                 refusals.push(Refusal {
                     kernel: "attention/prefill".to_owned(),
@@ -194,7 +213,6 @@ impl Gpu {
                 None
             }
         };
-        let prefill = prefill.map(|tile| (tile, kernels::prefill(tile, problem)));
         let plan = AttentionPlan {
             gpu: self.clone(),
             problem: problem.clone(),
@@ -344,14 +362,7 @@ impl AttentionPlan {
             ..self.gpu.capabilities().clone()
         };
         let mut known = Vec::new(); // all but the matrices were refused before, or are taken now
-        plan.prefill = choose(
-            PrefillTile::candidates(&capabilities, &plan.problem),
-            &capabilities,
-            |tile| kernels::prefill(tile, &plan.problem),
-            &mut known,
-        )
-        .unwrap_or_default()
-        .map(|tile| (tile, kernels::prefill(tile, &plan.problem)));
+        plan.prefill = choose_prefill(&capabilities, &plan.problem, &mut known);
         plan
     }
 

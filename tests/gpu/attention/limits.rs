@@ -51,8 +51,13 @@ fn more_queries_than_workgroups_along_a_dimension_take_turns() {
             gpu: Gpu::with_capabilities(gpu.gpu.device(), gpu.gpu.queue(), capabilities),
         };
         let mut many = case(2, 1, 32, 100, 100);
+        check(&limited, &many, 76); // by the prefill kernel, where there is one
         many.problem.invariant = true;
         check(&limited, &many, 77);
+        // Too many blocks of rows for the prefill kernel.
+        let long = AttentionProblem::new(2, 1, 32, 16 * 64 + 1, 2000);
+        let plan = limited.gpu.plan_attention(&long).unwrap().explain();
+        assert!(!plan.contains("\nattention/prefill"), "{plan}");
     });
 }
 
