@@ -16,6 +16,10 @@ pub enum Purpose {
     Accept = 1,
     /// Sampling the bonus token, or a token of the residual.
     Sample = 2,
+    /// Deciding with how many tokens a chain is kept, where tokens are decided on together.
+    AcceptBlock = 3,
+    /// Deciding whether a node of a tree is kept whole, from the leaves to the root.
+    AcceptTraversal = 4,
 }
 
 /// The counter of one draw.
@@ -23,11 +27,15 @@ pub enum Purpose {
 pub struct Draw {
     /// Absolute position of the token in its sequence.
     pub position: u32,
-    /// Ordinal of the child among its siblings, in draw order.
+    /// Ordinal of the child among its siblings, in draw order. The number of the node in its tree for
+    /// [`Purpose::AcceptTraversal`], which tests cousins too.
     pub child: u32,
     /// What the number is for.
     pub purpose: Purpose,
-    /// Number of the block of four, where one draw needs more.
+    /// Number of the block of four, where one draw needs more. For [`Purpose::AcceptBlock`] and
+    /// [`Purpose::AcceptTraversal`] the node's depth below the root: these rules look past the last token
+    /// that they keep, so the next step tests the same positions again, and needs numbers that had no
+    /// part in throwing the earlier draft away.
     pub block: u32,
 }
 

@@ -16,16 +16,30 @@
 //! assert_eq!(tree.to_text(|token| token.to_string()), "7\n└─ 1\n   ├─ 2\n   └─ 3\n");
 //! # Ok::<(), sunfleck::tree::TreeError>(())
 //! ```
+//!
+//! | builder | of |
+//! |---|---|
+//! | [`DraftTree::chain`] | one continuation |
+//! | [`DraftTree::from_parents`] | anything |
+//! | [`DraftTree::from_paths`] | Medusa's choices, and the shape of [`OptimalShape::paths`] |
+//! | [`DraftTree::merge`] | several continuations, as n-gram look-up finds: a trie |
+//! | [`OptimalShape`] | a shape from acceptance rates ([`AcceptanceRates`]) and measured costs |
 
+mod acceptance;
 mod blob;
 mod build;
 mod draft_tree;
+mod drawing;
 mod error;
-mod text;
+mod optimal;
+mod svg;
 
+pub use acceptance::AcceptanceRates;
 pub use blob::{BlobField, ancestor_words, ancestors_offset, blob_words, field_offset};
 pub use draft_tree::{Children, DraftTree, DrawKind, MAX_NODES, NONE};
+pub use drawing::TreeDrawing;
 pub use error::TreeError;
+pub use optimal::{MAX_PLANNED_DEPTH, MAX_PLANNED_NODES, OptimalShape, ShapeError};
 
 #[cfg(test)]
 mod tests;

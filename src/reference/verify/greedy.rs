@@ -1,29 +1,8 @@
-//! Which drafted tokens are kept: the twin of the verification kernel.
+//! Greedy verification: the twin of `verify/greedy.wgsl`.
 
-use super::reduce::NO_ID;
-use super::{ReferenceError, check_length};
+use super::Verified;
+use crate::reference::{ReferenceError, check_length, reduce::NO_ID};
 use crate::tree::DraftTree;
-
-/// What one verification step keeps.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Verified {
-    /// Accepted nodes from the root down, the root included: what the commit keeps in the cache.
-    pub path: Vec<u32>,
-    /// The new tokens: those of the accepted nodes after the root, then the bonus token.
-    pub tokens: Vec<u32>,
-}
-
-impl Verified {
-    /// How many drafted tokens were accepted; the bonus token is not one.
-    pub fn accepted(&self) -> usize {
-        self.path.len() - 1
-    }
-
-    /// The token after the last accepted node, which the target model chose itself.
-    pub fn bonus(&self) -> u32 {
-        self.tokens.last().copied().unwrap_or(NO_ID)
-    }
-}
 
 /// Greedy verification: descend while a child has the token that the target model would choose.
 ///
