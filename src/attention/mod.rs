@@ -102,9 +102,9 @@ pub use call::{
 pub use error::AttentionError;
 pub use merge_states::{MergeStates, MergeStatesIo, MergeStatesProblem, PreparedMergeStates};
 pub use plan::AttentionPlan;
-pub use problem::{AttentionProblem, BiasLayout, Mask, Pages, RaggedTotals};
+pub use problem::{AttentionProblem, BiasLayout, Mask, RaggedTotals};
 
-pub use crate::ops::{Element, QUANT_BLOCK, TensorLayout};
+pub use crate::ops::{Element, Pages, QUANT_BLOCK, TensorLayout};
 
 // The tree mask is made from one: no other module is needed for attention.
 #[doc(inline)]

@@ -1,7 +1,7 @@
 //! What is to be computed: shapes, storage, mask.
 
-use super::{AttentionError, Element, TensorLayout, kernels::MAX_HEADS};
-use crate::tree;
+use super::{AttentionError, Element, Pages, TensorLayout, kernels::MAX_HEADS};
+use crate::{cache::CacheLayout, tree};
 
 /// Which keys a query sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -64,21 +64,6 @@ pub struct RaggedTotals {
     pub queries: u32,
     /// Tokens in the key and value tensors.
     pub keys: u32,
-}
-
-/// Keys and values in pages (Kwon et al. 2023, PagedAttention): the pool's pages lie in the views of K and
-/// V, and a table in GPU memory names the page of each run of `page_tokens` tokens of a sequence.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pages {
-    /// Tokens of a page: a power of 2 from 16 to 256.
-    pub page_tokens: u32,
-    /// Pages in the views of K and V. Entries of the table are cut to them.
-    pub pool_pages: u32,
-    /// Entries of one sequence in the table `[sequence, table_stride]`.
-    pub table_stride: u32,
-    /// The entry of key 0's page: others where the first pages of the sequences are attended to by
-    /// another call, as a shared prefix is.
-    pub first_page: u32,
 }
 
 impl BiasLayout {
@@ -213,6 +198,14 @@ impl AttentionProblem {
             lse: false,
             invariant: false,
         }
+    }
+
+    /// Keys and values as they lie in a cache: sets `key`, `value` and `pages`. The problem's batch is the
+    /// cache's sequences.
+    #[must_use]
+    pub fn with_cache(mut self, layout: CacheLayout) -> Self {
+        (self.key, self.value, self.pages) = (layout.key, layout.value, layout.pages);
+        self
     }
 
     /// Query heads that share a KV head.

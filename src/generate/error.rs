@@ -1,6 +1,8 @@
 //! Why generation stops with an error.
 
-use crate::{draft::DraftError, gpu::GpuError, tree::TreeError, verify::OutcomeError};
+use crate::{
+    cache::CacheError, draft::DraftError, gpu::GpuError, tree::TreeError, verify::OutcomeError,
+};
 
 /// An error of a session.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +38,9 @@ pub enum GenerateError {
         /// Context length in the model's metadata.
         trained: u32,
     },
+    /// The cache's pages do not suffice, or are not what they should be.
+    #[error(transparent)]
+    Cache(#[from] CacheError),
     /// A step without a prompt.
     #[error("a step needs a prompt first; call `read_prompt`")]
     NoPrompt,

@@ -4,7 +4,7 @@ use crate::{
     draft::{self, DraftContext, Drafted, Drafter},
     generate::GenerateError,
     gpu::{Gpu, ReadBack},
-    model::{Decoder, StepKind},
+    model::{Decoder, Paging, StepKind},
     tree::DraftTree,
     verify::Outcome,
 };
@@ -16,6 +16,7 @@ pub struct Session {
     drafter: Box<dyn Drafter>,
     committed: Vec<u32>, // prompt and output; the last token is not in the cache yet
     past: u32,           // keys in the cache
+    paging: Option<Paging>,
     outcome: ReadBack,
 }
 
@@ -37,6 +38,7 @@ impl Session {
         Self {
             gpu: gpu.clone(),
             outcome: ReadBack::new(gpu, "outcome", bytes),
+            paging: decoder.paging(),
             decoder,
             drafter,
             committed: Vec::new(),
@@ -67,7 +69,7 @@ impl Session {
     /// Forgets the sequence: the next prompt starts at position 0.
     pub fn reset(&mut self) {
         self.committed.clear();
-        self.past = 0;
+        self.set_past(0);
         self.drafter.reset();
     }
 
@@ -77,7 +79,16 @@ impl Session {
         let tokens = tokens.max(1);
         if tokens < self.committed.len() {
             self.committed.truncate(tokens);
-            self.past = self.past.min(tokens as u32 - 1);
+            self.set_past(self.past.min(tokens as u32 - 1));
+        }
+    }
+
+    /// Forgets the keys from `past` on.
+    fn set_past(&mut self, past: u32) {
+        self.past = past;
+        if let Some(paging) = &mut self.paging {
+            // It fails for a sequence that was freed only, and this one never is.
+            let _ = paging.truncate(past);
         }
     }
 
@@ -204,10 +215,13 @@ impl Session {
     }
 
     /// One submission and one read-back.
-    async fn submit(&self, tree: &DraftTree, kind: StepKind) -> Result<Outcome, GenerateError> {
+    async fn submit(&mut self, tree: &DraftTree, kind: StepKind) -> Result<Outcome, GenerateError> {
         let max_nodes = self.decoder.max_nodes();
         let rows = tree.len() as u32;
         let blob = tree.blob(max_nodes as usize)?;
+        if let Some(paging) = &mut self.paging {
+            paging.reserve(&self.gpu, self.decoder.cache(), rows)?;
+        }
         let queue = self.gpu.queue();
         queue.write_buffer(self.decoder.tree(), 0, bytemuck::cast_slice(&blob));
         self.decoder.step().set_rows(&self.gpu, rows);
@@ -225,6 +239,9 @@ impl Session {
         queue.submit([encoder.finish()]);
         let bytes = self.outcome.read(&self.gpu).await?;
         let words: Vec<u32> = bytemuck::pod_collect_to_vec(&bytes);
+        if let (Some(paging), StepKind::Prompt | StepKind::LastPrompt) = (&mut self.paging, kind) {
+            paging.commit(rows)?;
+        }
         if kind == StepKind::Prompt {
             // Nothing was verified: the outcome is that of an earlier step.
             return Ok(Outcome {
@@ -232,6 +249,10 @@ impl Session {
                 tokens: Vec::new(),
             });
         }
-        Ok(Outcome::from_words(&words, max_nodes)?)
+        let outcome = Outcome::from_words(&words, max_nodes)?;
+        if let (Some(paging), StepKind::Chain | StepKind::Tree) = (&mut self.paging, kind) {
+            paging.commit_path(&outcome.path)?;
+        }
+        Ok(outcome)
     }
 }

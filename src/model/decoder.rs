@@ -5,16 +5,19 @@ use std::io::{Read, Seek};
 
 use wgpu::{Buffer, ComputePass};
 
-use super::{Gguf, Hyperparameters, LoadError, weights::WeightLoader};
+use super::{Gguf, Hyperparameters, LoadError, paging::Paging, weights::WeightLoader};
 use crate::{
     attention::{
         Attention, AttentionIo, AttentionProblem, Element, Mask, PreparedAttention, TensorLayout,
     },
-    cache::{CacheElement, CacheShape, Commit, ContiguousCache},
+    cache::{
+        Append, AppendIo, AppendShape, CacheShape, Commit, KvCache, PoolOptions, RopePairs,
+        RopeShape,
+    },
     gpu::{BufferView, Gpu},
     ops::{
-        Argmax, Embed, Epilogue, Linear, LinearIo, Matrix, RmsNorm, RmsNormIo, Rope, RopeIo,
-        RopeShape, Rows, StepBuffer, SwiGlu,
+        Argmax, Embed, Epilogue, Linear, LinearIo, Matrix, RmsNorm, RmsNormIo, Rows, StepBuffer,
+        SwiGlu,
     },
     tree::{self, BlobField},
     verify::GreedyVerifier,
@@ -31,17 +34,20 @@ pub struct DecoderOptions {
     /// Most drafted tokens in one step.
     pub max_draft: u32,
     /// Element type of the cache.
-    pub cache: CacheElement,
+    pub cache: Element,
+    /// Tokens of a page of the cache, a power of 2 from 16 to 256; `None` for a contiguous cache.
+    pub page: Option<u32>,
 }
 
 impl Default for DecoderOptions {
-    /// 2,048 tokens of context, prompts in steps of 128, up to 15 drafted tokens, f32 cache.
+    /// 2,048 tokens of context, prompts in steps of 128, up to 15 drafted tokens, contiguous f32 cache.
     fn default() -> Self {
         Self {
             context: 2048,
             prompt_rows: 128,
             max_draft: 15,
-            cache: CacheElement::F32,
+            cache: Element::F32,
+            page: None,
         }
     }
 }
@@ -63,7 +69,7 @@ pub enum StepKind {
 struct Layer {
     attention_norm: RmsNorm,
     qkv: Vec<Linear>,
-    rope: Rope,
+    append: Append,
     prompt: Attention,
     chain: Attention,
     tree: Attention,
@@ -99,6 +105,8 @@ pub struct Decoder {
     argmax: Argmax,
     argmax_last: Argmax,
     verifier: GreedyVerifier,
+    cache: KvCache,
+    paging: Option<Paging>, // of an empty sequence
     commit: Commit,
     logits: Buffer,
     bytes: u64,
@@ -109,7 +117,6 @@ struct Activations {
     residual: Buffer,     // [row, width]
     normed: Buffer,       // [row, width]
     qkv: Buffer,          // [row, q heads + 2 kv heads, head_dim]
-    query: Buffer,        // [row, q head, head_dim]
     attended: Buffer,     // [row, q head, head_dim]
     gate: Option<Buffer>, // [row, feed forward], where gate and up are apart
     feed_forward: Buffer, // [row, feed forward]
@@ -171,7 +178,6 @@ impl Decoder {
             residual: buffer("residual", rows, stride(width))?,
             normed: buffer("normed", rows, stride(width))?,
             qkv: buffer("qkv", rows, qkv_width)?,
-            query: buffer("query", rows, query_width)?,
             attended: buffer("attended", rows, stride(query_width))?,
             gate: match apart {
                 true => Some(buffer("gate", rows, stride(feed_forward))?),
@@ -185,23 +191,18 @@ impl Decoder {
             u64::from(draft_rows * Argmax::blocks(h.vocabulary)) * Argmax::CANDIDATE_BYTES,
         )?;
 
-        let cache = ContiguousCache::new(
-            gpu,
-            CacheShape {
-                layers: h.block_count,
-                kv_heads: h.head_count_kv,
-                head_dim: h.key_length,
-                capacity: options.context,
-                element: options.cache,
-            },
-        )?;
+        let shape = CacheShape::new(h.block_count, h.head_count_kv, h.key_length, options.cache);
+        let cache = match options.page {
+            None => KvCache::contiguous(gpu, shape, 1, options.context)?,
+            Some(page_tokens) => {
+                let pages = options.context.div_ceil(page_tokens.max(1));
+                let pool = PoolOptions { page_tokens, pages };
+                KvCache::paged(gpu, shape, 1, options.context, pool)?
+            }
+        };
         let rope = RopeShape {
-            query_heads: h.head_count,
-            kv_heads: h.head_count_kv,
-            head_dim: h.key_length,
             rotated: h.rope_dimension_count,
-            capacity: cache.shape().capacity,
-            element: options.cache,
+            pairs: RopePairs::Interleaved,
         };
         let base = f64::from(h.rope_freq_base);
         let table = rope.table(options.context, base, f64::from(h.rope_scale));
@@ -289,7 +290,9 @@ impl Decoder {
             head_last: linears(gpu, &head, Epilogue::Assign, &one_row, &head_io).await?,
             argmax: argmax(&step).await?,
             argmax_last: argmax(&one_row).await?,
-            commit: Commit::new(gpu, &cache, &step, verifier.outcome(), rows).await?,
+            commit: Commit::new(gpu, &cache, step.view(), verifier.outcome(), 0, rows).await?,
+            paging: Paging::new(&cache)?,
+            cache,
             verifier,
             bytes: gpu.allocated_bytes() - allocated_before,
             logits,
@@ -300,6 +303,16 @@ impl Decoder {
         };
         gpu.queue().submit([]);
         Ok(decoder)
+    }
+
+    /// The cache.
+    pub fn cache(&self) -> &KvCache {
+        &self.cache
+    }
+
+    /// The accounts of an empty sequence, where the cache has pages.
+    pub(crate) fn paging(&self) -> Option<Paging> {
+        self.paging.clone()
     }
 
     /// The model's hyperparameters.
@@ -391,7 +404,7 @@ impl Layer {
         for linear in &self.qkv {
             run(linear, pass);
         }
-        self.rope.encode(pass, rows);
+        self.append.encode(pass, rows);
         match kind {
             StepKind::Tree => self.tree.encode(pass, rows, keys),
             StepKind::Chain => self.chain.encode(pass, rows, keys),
@@ -445,16 +458,16 @@ async fn linears(
 async fn plan(
     gpu: &Gpu,
     h: &Hyperparameters,
-    cache: &ContiguousCache,
+    cache: &KvCache,
     rows: u32,
     mask: Mask,
     invariant: bool,
 ) -> Result<PreparedAttention, LoadError> {
-    let capacity = cache.shape().capacity;
-    let dim = h.key_length;
-    let mut problem = AttentionProblem::new(h.head_count, h.head_count_kv, dim, rows, capacity);
-    problem.key = cache.layout();
-    problem.value = cache.layout();
+    let (heads, kv_heads, dim) = (h.head_count, h.head_count_kv, h.key_length);
+    let mut problem = AttentionProblem::new(heads, kv_heads, dim, rows, cache.capacity())
+        .with_cache(cache.layout());
+    // Queries stay where the projection put them, before the keys and values of their row.
+    problem.query.token_stride = (heads + 2 * kv_heads) * dim;
     problem.output = TensorLayout {
         token_stride: stride(h.head_count * dim),
         ..TensorLayout::token_major(Element::F32, rows, h.head_count, dim)
@@ -479,7 +492,7 @@ impl LayerBuilder<'_> {
         i: u32,
         loader: &mut WeightLoader<'_, R>,
         rope: &RopeShape,
-        cache: &ContiguousCache,
+        cache: &KvCache,
         depth: BufferView<'_>,
         table: &Buffer,
         bind: impl FnOnce(AttentionIo<'_>) -> Result<[Attention; 3], LoadError>,
@@ -533,16 +546,22 @@ impl LayerBuilder<'_> {
             query_width + 2 * h.head_count_kv * h.key_length,
         );
         let ff_io = from_normed(view(&a.feed_forward), stride(ff));
-        let rope_io = RopeIo {
+        let append_shape = AppendShape {
+            query_heads: h.head_count,
+            rope: *rope,
+            row_stride: 0,
+            depth_stride: 0,
+            max_rows: (a.qkv.size() / 4) as u32
+                / (query_width + 2 * h.head_count_kv * h.key_length),
+        };
+        let append_io = AppendIo {
+            sequences: step.view(),
             depth,
             table: view(table),
             x: view(&a.qkv),
-            query: view(&a.query),
-            key,
-            value,
         };
         let [prompt, chain, tree] = bind(AttentionIo {
-            query: view(&a.query),
+            query: view(&a.qkv),
             key,
             value,
             output: view(&a.attended),
@@ -550,7 +569,7 @@ impl LayerBuilder<'_> {
             bias: None,
             lengths: step.view(),
             tree: None,
-            pages: None,
+            pages: cache.page_table(),
         })?;
         let gate_up = match (&fused, &apart, &a.gate) {
             (Some(matrix), _, _) => {
@@ -576,7 +595,7 @@ impl LayerBuilder<'_> {
         Ok(Layer {
             attention_norm: RmsNorm::new(gpu, step, &attention_norm, epsilon, Rows::All).await?,
             qkv: linears(gpu, &qkv, Epilogue::Assign, step, &qkv_io).await?,
-            rope: Rope::new(gpu, rope, step, &rope_io).await?,
+            append: Append::new(gpu, cache, i, &append_shape, &append_io).await?,
             prompt,
             chain,
             tree,

@@ -13,6 +13,7 @@ mod decoder;
 mod error;
 pub mod gguf;
 mod hyperparameters;
+mod paging;
 mod tokenizer;
 mod weights;
 
@@ -21,4 +22,5 @@ pub use decoder::{Decoder, DecoderOptions, StepKind};
 pub use error::LoadError;
 pub use gguf::{GgmlType, Gguf, GgufError, TensorInfo};
 pub use hyperparameters::{Hyperparameters, ModelError};
+pub(crate) use paging::Paging;
 pub use tokenizer::{DecodeStream, Tokenizer, TokenizerError};

@@ -10,7 +10,6 @@ mod embed;
 mod linear;
 mod matrix;
 mod norm;
-mod rope;
 mod step;
 mod swiglu;
 mod tensor;
@@ -22,17 +21,15 @@ pub use embed::Embed;
 pub use linear::{Epilogue, Linear, LinearIo};
 pub use matrix::{Matrix, MatrixWriter, WeightType};
 pub use norm::{RmsNorm, RmsNormIo, Rows};
-pub use rope::{CacheElement, Rope, RopeIo, RopeShape};
 pub use step::StepBuffer;
 pub use swiglu::SwiGlu;
-pub use tensor::{Element, QUANT_BLOCK, TensorLayout};
+pub use tensor::{Element, Pages, QUANT_BLOCK, TensorLayout};
 
 use crate::gpu::{Capabilities, Kernel};
 
 /// Every variant of the operators: see [`crate::variants`].
 pub(crate) fn variants(capabilities: &Capabilities) -> Vec<Kernel> {
     let mut kernels = vec![argmax::kernel(), norm::kernel(), swiglu::kernel()];
-    kernels.extend([CacheElement::F32, CacheElement::F16].map(rope::kernel));
     for weight_type in WeightType::ALL {
         kernels.push(embed::kernel(weight_type));
         for epilogue in Epilogue::ALL {

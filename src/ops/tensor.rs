@@ -154,3 +154,18 @@ impl TensorLayout {
         stride / self.element.unit()
     }
 }
+
+/// Keys and values in pages (Kwon et al. 2023, PagedAttention): the pool's pages lie in the views of K and
+/// V, and a table in GPU memory names the page of each run of `page_tokens` tokens of a sequence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pages {
+    /// Tokens of a page: a power of 2 from 16 to 256.
+    pub page_tokens: u32,
+    /// Pages in the views of K and V. Entries of the table are cut to them.
+    pub pool_pages: u32,
+    /// Entries of one sequence in the table `[sequence, table_stride]`.
+    pub table_stride: u32,
+    /// The entry of key 0's page: others where the first pages of the sequences are attended to by
+    /// another call, as a shared prefix is.
+    pub first_page: u32,
+}

@@ -2,6 +2,7 @@
 
 mod adapters;
 mod attention;
+mod cache;
 mod invariance;
 mod layouts;
 mod ops;

@@ -1,16 +1,16 @@
-//! Linear layers, embedding, RMSNorm, RoPE and argmax against their twins.
+//! Linear layers, embedding, RMSNorm and argmax against their twins.
 
 use sunfleck::{
     gpu::{BufferView, Gpu},
     ops::{
-        Argmax, CacheElement, Embed, Epilogue, Linear, LinearIo, Matrix, MatrixWriter, RmsNorm,
-        RmsNormIo, Rope, RopeIo, RopeShape, Rows, StepBuffer, SwiGlu, WeightType,
+        Argmax, Embed, Epilogue, Linear, LinearIo, Matrix, MatrixWriter, RmsNorm, RmsNormIo, Rows,
+        StepBuffer, SwiGlu, WeightType,
     },
     reference::{
         activation,
         blocks::{self, BlockFormat},
         compare::{Tolerance, compare},
-        linear as twin, norm, reduce, rope,
+        linear as twin, norm, reduce,
     },
 };
 
@@ -288,88 +288,6 @@ fn rms_norm_equals_its_twin_and_can_take_the_last_row_alone() {
             Tolerance::F32,
         )
         .unwrap();
-    });
-}
-
-#[test]
-fn rope_rotates_by_depth_and_appends_by_row() {
-    on_every_adapter(|gpu| {
-        for element in [CacheElement::F32, CacheElement::F16] {
-            let shape = RopeShape {
-                query_heads: 3,
-                kv_heads: 2,
-                head_dim: 16,
-                rotated: 12,
-                capacity: 24,
-                element,
-            };
-            let (rows, past, dim) = (4usize, 5u32, 16usize);
-            let depth = [0u32, 1, 1, 2]; // two siblings share a position
-            let mut random = Random(21);
-            let x = random.normals(rows * 7 * dim);
-            let x_buffer = gpu.gpu.storage_with("x", &x).unwrap();
-            let depth_buffer = gpu.gpu.storage_with("depth", &depth).unwrap();
-            let table = shape.table(32, 10_000.0, 2.0);
-            let table_buffer = gpu.gpu.storage_with("table", table.as_flattened()).unwrap();
-            let query = gpu
-                .gpu
-                .storage("query", (rows * 3 * dim * 4) as u64)
-                .unwrap();
-            let half = 2 * 24 * 16 * element.bytes();
-            let key = gpu.gpu.storage("key", half).unwrap();
-            let value = gpu.gpu.storage("value", half).unwrap();
-            let step = StepBuffer::new(&gpu.gpu, rows as u32, past).unwrap();
-            let io = RopeIo {
-                depth: BufferView::whole(&depth_buffer),
-                table: BufferView::whole(&table_buffer),
-                x: BufferView::whole(&x_buffer),
-                query: BufferView::whole(&query),
-                key: BufferView::whole(&key),
-                value: BufferView::whole(&value),
-            };
-            let op = pollster::block_on(Rope::new(&gpu.gpu, &shape, &step, &io)).unwrap();
-            gpu.run(|pass| op.encode(pass, rows as u32));
-
-            let positions: Vec<u32> = depth.iter().map(|d| past + d).collect();
-            let twin = rope::Rope {
-                position_scale: 0.5,
-                ..rope::Rope::new(12, 10_000.0)
-            };
-            let part = |first: usize, heads: usize| -> Vec<f32> {
-                x.chunks_exact(7 * dim)
-                    .flat_map(|row| row[first * dim..][..heads * dim].to_vec())
-                    .collect()
-            };
-            let expected = rope::rope(&part(0, 3), &positions, 3, dim, &twin).unwrap();
-            compare(
-                &gpu.name,
-                &gpu.read::<f32>(&query),
-                &expected,
-                Tolerance::F32,
-            )
-            .unwrap();
-            let keys = rope::rope(&part(3, 2), &positions, 2, dim, &twin).unwrap();
-            let values: Vec<f64> = part(5, 2).iter().map(|v| f64::from(*v)).collect();
-            for (buffer, expected) in [(&key, keys), (&value, values)] {
-                let stored: Vec<f32> = match element {
-                    CacheElement::F16 => gpu
-                        .read::<half::f16>(buffer)
-                        .iter()
-                        .map(|v| v.to_f32())
-                        .collect(),
-                    _ => gpu.read(buffer),
-                };
-                let mut slots = vec![0.0; stored.len()]; // [head, slot, dim]; other slots stay zero
-                for row in 0..rows {
-                    for head in 0..2 {
-                        let slot = head * 24 + past as usize + row;
-                        slots[slot * dim..][..dim]
-                            .copy_from_slice(&expected[(row * 2 + head) * dim..][..dim]);
-                    }
-                }
-                compare(&gpu.name, &stored, &slots, Tolerance::F32).unwrap();
-            }
-        }
     });
 }
 

@@ -1,10 +1,9 @@
-//! Greedy verification and the commit against their twins.
+//! Greedy verification against its twin.
 
 use sunfleck::{
-    cache::{CacheElement, CacheShape, Commit, ContiguousCache},
     gpu::BufferView,
     ops::{Argmax, StepBuffer},
-    reference::{self, verify as twin},
+    reference::verify as twin,
     tree::{DraftTree, DrawKind, NONE},
     verify::{GreedyVerifier, Outcome, OutcomeError},
 };
@@ -171,66 +170,5 @@ fn after_a_prompt_only_row_zero_counts_and_all_rows_are_committed() {
         );
         let step: Vec<u32> = gpu.read(v.step.buffer());
         assert_eq!(step[1], 40, "{}", gpu.name);
-    });
-}
-
-#[test]
-fn commit_keeps_the_accepted_path_in_every_layer() {
-    on_every_adapter(|gpu| {
-        for element in [CacheElement::F32, CacheElement::F16] {
-            let shape = CacheShape {
-                layers: 3,
-                kv_heads: 2,
-                head_dim: 8,
-                capacity: 96,
-                element,
-            };
-            let cache = ContiguousCache::new(&gpu.gpu, shape).unwrap();
-            let capacity = cache.shape().capacity as usize;
-            let v = verifier(gpu, MAX_NODES);
-            let commit = pollster::block_on(Commit::new(
-                &gpu.gpu,
-                &cache,
-                &v.step,
-                v.verifier.outcome(),
-                MAX_NODES,
-            ))
-            .unwrap();
-            let mut random = Random(17);
-            for _ in 0..12 {
-                let nodes = 1 + random.below(24) as usize;
-                let tree = random_tree(&mut random, nodes);
-                let argmax: Vec<u32> = (0..nodes).map(|_| random.below(3)).collect();
-                let past = random.below(capacity as u32 - nodes as u32);
-                // Every 32-bit word of the cache is different.
-                let view = cache.keys(0).unwrap();
-                let words: Vec<u32> = (0..(view.buffer.size() / 4) as u32).collect();
-                gpu.gpu
-                    .queue()
-                    .write_buffer(view.buffer, 0, bytemuck::cast_slice(&words));
-                v.load(gpu, &tree, &argmax, past);
-                gpu.run(|pass| {
-                    v.verifier.encode(pass);
-                    commit.encode(pass);
-                    v.verifier.encode_finish(pass);
-                });
-                let got: Vec<u32> = gpu.read(view.buffer);
-                let path = twin::greedy(&tree, &argmax).unwrap().path;
-                let twin_shape = reference::cache::CacheShape {
-                    outer: 3 * 2 * 2,
-                    slots: capacity,
-                    inner: 8 * element.bytes() as usize / 4,
-                };
-                let expected =
-                    reference::cache::commit(&words, &twin_shape, past as usize, &path).unwrap();
-                // Slots past the accepted path are free: only what is kept has to be equal.
-                let kept = past as usize + path.len();
-                for outer in 0..twin_shape.outer {
-                    let at = outer * capacity * twin_shape.inner;
-                    let range = at..at + kept * twin_shape.inner;
-                    assert_eq!(got[range.clone()], expected[range], "{} {path:?}", gpu.name);
-                }
-            }
-        }
     });
 }

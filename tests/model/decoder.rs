@@ -3,7 +3,7 @@
 use std::io::Cursor;
 
 use sunfleck::{
-    cache::CacheElement,
+    attention::Element,
     draft::{DraftContext, DraftError, Drafted, Drafter, NoDrafter},
     generate::{GenerateError, GenerateOptions, Session},
     gpu::Gpu,
@@ -51,7 +51,8 @@ fn options() -> DecoderOptions {
         context: 160,
         prompt_rows: 64,
         max_draft: 7,
-        cache: CacheElement::F32,
+        cache: Element::F32,
+        page: None,
     }
 }
 
@@ -145,7 +146,12 @@ fn chains_and_trees_give_the_tokens_of_plain_decoding() {
         if !gpu.runs_models() {
             return;
         }
-        for cache in [CacheElement::F32, CacheElement::F16] {
+        for (cache, page) in [
+            (Element::F32, None),
+            (Element::F16, Some(16)),
+            (Element::Q8, Some(16)),
+            (Element::Q4, None),
+        ] {
             let mut random = Random(12);
             let storage = Storage {
                 matrices: BlockFormat::Q4_1,
@@ -154,7 +160,11 @@ fn chains_and_trees_give_the_tokens_of_plain_decoding() {
             };
             let (file, _) = tiny_llama(&config(), storage, |n| random.normals(n));
             let prompt = prompt(&mut random, 9);
-            let options = DecoderOptions { cache, ..options() };
+            let options = DecoderOptions {
+                cache,
+                page,
+                ..options()
+            };
             let end = GenerateOptions {
                 max_tokens: 40,
                 end_tokens: Vec::new(),

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use sunfleck::attention::Element;
 
 /// Text generation with speculative decoding on any GPU.
 #[derive(Debug, Parser)]
@@ -63,6 +64,14 @@ pub struct Generate {
           value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
     pub context: u32,
 
+    /// Element type of the cache of keys and values.
+    #[arg(long, value_enum, default_value = "f32", value_name = "TYPE")]
+    pub kv: KvElement,
+
+    /// Keep the cache in pages of N tokens: 16, 32, 64, 128 or 256.
+    #[arg(long, value_name = "N", value_parser = page_tokens)]
+    pub page: Option<u32>,
+
     /// Use the first adapter whose name, driver or backend contains this, whatever the case.
     #[arg(long, value_name = "SUBSTRING")]
     pub adapter: Option<String>,
@@ -76,6 +85,39 @@ pub struct Generate {
 pub enum DrafterName {
     None,
     Ngram,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum KvElement {
+    /// 32-bit floats.
+    F32,
+    /// 16-bit floats.
+    F16,
+    /// The upper half of 32-bit floats.
+    Bf16,
+    /// 8-bit integers in blocks of 32 with a scale.
+    Q8,
+    /// 4-bit integers in blocks of 32 with a scale.
+    Q4,
+}
+
+impl From<KvElement> for Element {
+    fn from(element: KvElement) -> Self {
+        match element {
+            KvElement::F32 => Self::F32,
+            KvElement::F16 => Self::F16,
+            KvElement::Bf16 => Self::Bf16,
+            KvElement::Q8 => Self::Q8,
+            KvElement::Q4 => Self::Q4,
+        }
+    }
+}
+
+fn page_tokens(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(tokens @ (16 | 32 | 64 | 128 | 256)) => Ok(tokens),
+        _ => Err("a page has 16, 32, 64, 128 or 256 tokens".to_owned()),
+    }
 }
 
 fn greedy_only(text: &str) -> Result<f64, String> {
@@ -109,6 +151,20 @@ mod tests {
     }
 
     #[test]
+    fn cache_is_contiguous_f32_unless_told_otherwise() {
+        let cache = |line: &str| {
+            let Command::Generate(generate) = parse(line).unwrap().command else {
+                panic!("not the generate command");
+            };
+            (Element::from(generate.kv), generate.page)
+        };
+        let line = "sunfleck generate hello --model m.gguf";
+        assert_eq!(cache(line), (Element::F32, None));
+        let line = format!("{line} --kv q4 --page 64");
+        assert_eq!(cache(&line), (Element::Q4, Some(64)));
+    }
+
+    #[test]
     fn nonsense_is_refused() {
         for line in [
             "sunfleck generate --model m.gguf",
@@ -118,6 +174,8 @@ mod tests {
             "sunfleck generate hello --model m.gguf --prompt-tokens ids.json",
             "sunfleck generate hello --model m.gguf --max-tokens -1",
             "sunfleck generate hello --model m.gguf --context 0",
+            "sunfleck generate hello --model m.gguf --kv q5",
+            "sunfleck generate hello --model m.gguf --page 20",
         ] {
             assert!(parse(line).is_err(), "{line}");
         }

@@ -62,6 +62,8 @@ async fn answer(
     let gpu = Gpu::new(&device.device, &device.queue);
     let options = DecoderOptions {
         context: arguments.context,
+        cache: arguments.kv.into(),
+        page: arguments.page,
         ..Default::default()
     };
     let bar = progress_bar("loading", "{bytes}/{total_bytes} {eta}");

@@ -1,0 +1,3 @@
+// What one invocation moves: one word.
+
+alias Unit = u32;

@@ -1,0 +1,335 @@
+//! GPU memory for keys and values, contiguous or in pages.
+
+use wgpu::Buffer;
+
+use super::{CacheError, CacheShape};
+use crate::{
+    gpu::{BufferView, Gpu},
+    ops::{Pages, TensorLayout},
+};
+
+/// Bytes to which each layer's keys and values are aligned, so that every device can bind them.
+const ALIGNMENT: u64 = 256;
+
+/// Pages of a pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolOptions {
+    /// Tokens of a page: a power of 2 from 16 to 256. Small pages waste less at a sequence's end and
+    /// share more; large ones need fewer look-ups.
+    pub page_tokens: u32,
+    /// Pages in the pool, shared by all sequences and layers.
+    pub pages: u32,
+}
+
+/// How keys and values lie, for an attention problem.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CacheLayout {
+    /// Layout of the keys of one layer.
+    pub key: TensorLayout,
+    /// Layout of the values of one layer.
+    pub value: TensorLayout,
+    /// The pages, where there are any.
+    pub pages: Option<Pages>,
+}
+
+/// The page table on the GPU, and what it describes.
+#[derive(Clone, Debug)]
+struct Paging {
+    table: Buffer, // [sequence, page of the sequence]
+    page_tokens: u32,
+    table_stride: u32,
+    pages: u32,
+}
+
+/// Keys and values of all layers for a fixed number of sequences, in GPU memory.
+///
+/// Keys and values each lie in as few buffers as the binding limit allows, `[layer, kv_head, slot, row]`.
+/// A slot is a token of a sequence: in a contiguous cache every sequence owns `capacity` slots; in a paged one it
+/// owns pages of slots, which a table in GPU memory lists.
+///
+/// # Example
+/// ```
+/// use sunfleck::cache::{CacheShape, KvCache, PoolOptions};
+/// use sunfleck::attention::Element;
+/// # use sunfleck::{gpu::Gpu, wgpu};
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// # let instance = wgpu::Instance::default();
+/// # let adapter = instance.request_adapter(&Default::default()).await?;
+/// # let (device, queue) = adapter.request_device(&Default::default()).await?;
+/// # let gpu = Gpu::new(&device, &queue);
+/// // 30 layers, 3 KV heads of 64, int8 with a scale for every 32 elements.
+/// let shape = CacheShape::new(30, 3, 64, Element::Q8);
+/// // Up to 4 sequences of up to 2,048 tokens share 128 pages of 16 tokens.
+/// let pool = PoolOptions { page_tokens: 16, pages: 128 };
+/// let cache = KvCache::paged(&gpu, shape, 4, 2048, pool)?;
+/// assert_eq!(cache.bytes(), 128 * 16 * shape.token_bytes());
+/// # Ok(())
+/// # }
+/// # pollster::block_on(example()).unwrap();
+/// ```
+#[derive(Clone, Debug)]
+pub struct KvCache {
+    shape: CacheShape,
+    sequences: u32,
+    capacity: u32,
+    slots: u32, // of one head
+    keys: Vec<Buffer>,
+    values: Vec<Buffer>,
+    layers_per_buffer: u32,
+    key_bytes: u64, // of one layer, aligned
+    value_bytes: u64,
+    paging: Option<Paging>,
+}
+
+impl KvCache {
+    /// A cache in which each of `sequences` sequences owns room for `capacity` tokens.
+    ///
+    /// # Errors
+    /// [`CacheError::Zero`], [`CacheError::HeadDim`], [`CacheError::TooLarge`],
+    /// [`CacheError::LayerTooLarge`], and the device's limits.
+    pub fn contiguous(
+        gpu: &Gpu,
+        shape: CacheShape,
+        sequences: u32,
+        capacity: u32,
+    ) -> Result<Self, CacheError> {
+        let slots = u64::from(sequences) * u64::from(capacity);
+        Self::new(gpu, shape, sequences, capacity, slots)
+    }
+
+    /// A cache in which `sequences` sequences of at most `capacity` tokens share the pages of a pool.
+    /// Which pages are whose is kept by a [`Pager`](super::Pager).
+    ///
+    /// # Errors
+    /// As [`Self::contiguous`], and [`CacheError::PageTokens`].
+    pub fn paged(
+        gpu: &Gpu,
+        shape: CacheShape,
+        sequences: u32,
+        capacity: u32,
+        pool: PoolOptions,
+    ) -> Result<Self, CacheError> {
+        let page_tokens = pool.page_tokens;
+        if !page_tokens.is_power_of_two() || !(16..=256).contains(&page_tokens) {
+            return Err(CacheError::PageTokens { page_tokens });
+        }
+        let slots = u64::from(pool.pages) * u64::from(page_tokens);
+        let mut cache = Self::new(gpu, shape, sequences, capacity, slots)?;
+        let table_stride = capacity.div_ceil(page_tokens);
+        let entries = u64::from(table_stride) * u64::from(sequences);
+        let limit = gpu.capabilities().limits.max_storage_buffer_binding_size;
+        if entries > limit / 4 {
+            return Err(CacheError::TooLarge {
+                name: "entries of the page table",
+                given: entries,
+                most: limit / 4,
+            });
+        }
+        cache.paging = Some(Paging {
+            table: gpu.storage("page table", entries * 4)?,
+            page_tokens,
+            table_stride,
+            pages: pool.pages,
+        });
+        Ok(cache)
+    }
+
+    fn new(
+        gpu: &Gpu,
+        shape: CacheShape,
+        sequences: u32,
+        capacity: u32,
+        slots: u64,
+    ) -> Result<Self, CacheError> {
+        shape.check()?;
+        for (name, size) in [
+            ("sequences", u64::from(sequences)),
+            ("capacity", u64::from(capacity)),
+            ("pages", slots),
+        ] {
+            if size == 0 {
+                return Err(CacheError::Zero { name });
+            }
+        }
+        if sequences > 65_535 {
+            return Err(CacheError::TooLarge {
+                name: "sequences",
+                given: sequences.into(),
+                most: 65_535,
+            });
+        }
+        // Kernels count in i32 where they compare positions.
+        let most = i32::MAX as u64;
+        if slots > most || u64::from(capacity) > most {
+            return Err(CacheError::TooLarge {
+                name: "tokens",
+                given: slots.max(u64::from(capacity)),
+                most,
+            });
+        }
+        let layer_bytes = |row: u64| {
+            (row * u64::from(shape.kv_heads))
+                .saturating_mul(slots)
+                .next_multiple_of(ALIGNMENT)
+        };
+        let key_bytes = layer_bytes(shape.key_row_bytes());
+        let value_bytes = layer_bytes(shape.value_row_bytes());
+        let limits = &gpu.capabilities().limits;
+        let limit = (limits.max_storage_buffer_binding_size).min(limits.max_buffer_size);
+        let larger = key_bytes.max(value_bytes);
+        if larger > limit {
+            return Err(CacheError::LayerTooLarge {
+                needed: larger,
+                slots,
+                limit,
+            });
+        }
+        let fitting = u32::try_from(limit / larger).unwrap_or(u32::MAX);
+        let layers_per_buffer = fitting.clamp(1, shape.layers);
+        let buffers = |label: &str, bytes: u64| -> Result<Vec<Buffer>, CacheError> {
+            let mut buffers = Vec::new();
+            let mut layers = shape.layers;
+            while layers > 0 {
+                let count = layers.min(layers_per_buffer);
+                buffers.push(gpu.storage(label, bytes * u64::from(count))?);
+                layers -= count;
+            }
+            Ok(buffers)
+        };
+        Ok(Self {
+            shape,
+            sequences,
+            capacity,
+            slots: slots as u32,
+            keys: buffers("keys", key_bytes)?,
+            values: buffers("values", value_bytes)?,
+            layers_per_buffer,
+            key_bytes,
+            value_bytes,
+            paging: None,
+        })
+    }
+
+    /// What the cache holds of each token.
+    pub fn shape(&self) -> &CacheShape {
+        &self.shape
+    }
+
+    /// Sequences it was made for.
+    pub fn sequences(&self) -> u32 {
+        self.sequences
+    }
+
+    /// Most tokens of one sequence.
+    pub fn capacity(&self) -> u32 {
+        self.capacity
+    }
+
+    /// The pool, of a paged cache.
+    pub fn pool(&self) -> Option<PoolOptions> {
+        self.paging.as_ref().map(|paging| PoolOptions {
+            page_tokens: paging.page_tokens,
+            pages: paging.pages,
+        })
+    }
+
+    /// Bytes of keys and values.
+    pub fn bytes(&self) -> u64 {
+        (self.keys.iter().chain(&self.values))
+            .map(Buffer::size)
+            .sum()
+    }
+
+    /// The layout of each layer, for
+    /// [`AttentionProblem::with_cache`](crate::attention::AttentionProblem::with_cache).
+    pub fn layout(&self) -> CacheLayout {
+        let shape = &self.shape;
+        // In a pool a page is what a sequence is in a contiguous cache.
+        let run = match &self.paging {
+            Some(paging) => paging.page_tokens,
+            None => self.capacity,
+        };
+        let layout = |element: crate::ops::Element, dim: u32| {
+            let row = element.row_elements(dim);
+            TensorLayout {
+                element,
+                batch_stride: run.saturating_mul(row),
+                token_stride: row,
+                head_stride: self.slots.saturating_mul(row),
+            }
+        };
+        CacheLayout {
+            key: layout(shape.key, shape.head_dim),
+            value: layout(shape.value, shape.value_dim),
+            pages: self.paging.as_ref().map(|paging| Pages {
+                page_tokens: paging.page_tokens,
+                pool_pages: paging.pages,
+                table_stride: paging.table_stride,
+                first_page: 0,
+            }),
+        }
+    }
+
+    /// Keys of a layer; `None` past the last one.
+    pub fn keys(&self, layer: u32) -> Option<BufferView<'_>> {
+        self.layer(&self.keys, layer, self.key_bytes)
+    }
+
+    /// Values of a layer.
+    pub fn values(&self, layer: u32) -> Option<BufferView<'_>> {
+        self.layer(&self.values, layer, self.value_bytes)
+    }
+
+    /// The page table `[sequence, page]` of u32, of a paged cache.
+    pub fn page_table(&self) -> Option<BufferView<'_>> {
+        (self.paging.as_ref()).map(|paging| BufferView::whole(&paging.table))
+    }
+
+    fn layer<'a>(&self, buffers: &'a [Buffer], layer: u32, bytes: u64) -> Option<BufferView<'a>> {
+        if layer >= self.shape.layers {
+            return None;
+        }
+        let buffer = buffers.get((layer / self.layers_per_buffer) as usize)?;
+        let index = u64::from(layer % self.layers_per_buffer);
+        Some(BufferView::range(buffer, index * bytes, bytes))
+    }
+
+    /// The buffers with keys and values of the same layers, and how many layers those are.
+    pub(super) fn buffers(&self) -> impl Iterator<Item = (&Buffer, &Buffer, u32)> {
+        let layers = |buffer: &Buffer| (buffer.size() / self.key_bytes) as u32;
+        self.keys
+            .iter()
+            .zip(&self.values)
+            .map(move |(keys, values)| (keys, values, layers(keys)))
+    }
+
+    /// Where slots lie, for kernels that count rows in units of `unit` bytes.
+    pub(super) fn places(&self, unit: u64) -> Places {
+        let paging = self.paging.as_ref();
+        let units = |bytes: u64| (bytes / unit) as u32;
+        Places {
+            kv_heads: self.shape.kv_heads,
+            slots: self.slots,
+            capacity: self.capacity,
+            page_shift: paging.map_or(0, |paging| paging.page_tokens.trailing_zeros()),
+            table_stride: paging.map_or(0, |paging| paging.table_stride),
+            key_row: units(self.shape.key_row_bytes()),
+            value_row: units(self.shape.value_row_bytes()),
+            key_layer: units(self.key_bytes),
+            value_layer: units(self.value_bytes),
+        }
+    }
+}
+
+/// Where slots lie, as kernels count.
+pub(super) struct Places {
+    pub kv_heads: u32,
+    pub slots: u32, // of one head
+    pub capacity: u32,
+    pub page_shift: u32,
+    pub table_stride: u32,
+    pub key_row: u32, // units
+    pub value_row: u32,
+    pub key_layer: u32,
+    pub value_layer: u32,
+}

@@ -1,0 +1,8 @@
+//! Caches: append, commit, copies and attention, contiguous and paged, against their twins.
+
+mod append;
+mod attention;
+mod commit;
+mod copies;
+mod errors;
+mod memory;
