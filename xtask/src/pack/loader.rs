@@ -68,7 +68,9 @@ pub fn libraries(work: &Path) -> Result<Vec<(String, PathBuf)>> {
 fn download(folder: &Path) -> Result<()> {
     let mut command = Command::new("apt-get");
     // As root, apt would rather download as a user who may not write here, and warn.
-    command.args(["-q", "-oAPT::Sandbox::User=root", "download"]).args(PACKAGES);
+    command
+        .args(["-q", "-oAPT::Sandbox::User=root", "download"])
+        .args(PACKAGES);
     run(command.current_dir(folder), "apt-get download")
 }
 
