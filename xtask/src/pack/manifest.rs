@@ -21,6 +21,8 @@ pub struct Manifest {
     pub c_library: Option<String>,
     /// The Rust compiler.
     pub rustc: String,
+    /// Programs that do nothing without a model file.
+    pub needs_model: Vec<String>,
     /// Whether symbols were taken out of the programs.
     pub stripped: bool,
 }
@@ -52,6 +54,7 @@ impl Manifest {
             "processor": self.processor,
             "c_library": self.c_library,
             "rustc": self.rustc,
+            "needs_model": self.needs_model,
             "stripped": self.stripped,
             "archive": archive.map(part),
             "files": list(&content.files),
@@ -62,7 +65,9 @@ impl Manifest {
     /// The variables that `run.sh` reads.
     pub fn shell(&self) -> String {
         let mut text = String::new();
+        let needs_model = self.needs_model.join(" ");
         for (name, value) in [
+            ("PACK_NEEDS_MODEL", needs_model.as_str()),
             ("PACK_VERSION", self.version.as_str()),
             ("PACK_COMMIT", self.commit.as_deref().unwrap_or_default()),
             ("PACK_DATE", &self.date),

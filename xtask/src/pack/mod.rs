@@ -12,7 +12,7 @@ pub use archive::Archive;
 pub use loader::libraries;
 pub use manifest::{Content, Manifest};
 pub use parts::split;
-pub use request::{HELP, PackRequest, Selection};
+pub use request::{HELP, PackRequest, Selection, file_name};
 
 /// Name of the archive and of the folder that it unpacks to, and start of every file name of a pack.
 pub const NAME: &str = "sunfleck-pack";

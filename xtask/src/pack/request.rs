@@ -142,6 +142,17 @@ impl Selection {
         })
     }
 
+    /// File names in the pack of those that need a model file.
+    pub fn needs_model(&self) -> Vec<String> {
+        let tests = self.tests.iter().map(|test| ("test", test));
+        let benchmarks = self.benchmarks.iter().map(|bench| ("bench", bench));
+        tests
+            .chain(benchmarks)
+            .filter(|(_, target)| target.model)
+            .map(|(kind, target)| file_name(kind, &target.name))
+            .collect()
+    }
+
     /// Arguments that make cargo build them all, and the program.
     pub fn cargo_arguments(&self) -> Vec<&str> {
         let mut arguments = vec!["--bin", "sunfleck"];
@@ -152,6 +163,14 @@ impl Selection {
             arguments.extend(["--bench", &benchmark.name]);
         }
         arguments
+    }
+}
+
+/// `sunfleck`, `test-gpu`, `bench-attention`: `run.sh` goes by these.
+pub fn file_name(kind: &str, name: &str) -> String {
+    match kind {
+        "bin" => name.to_owned(),
+        kind => format!("{kind}-{name}"),
     }
 }
 
@@ -248,6 +267,16 @@ mod tests {
             selected("--only bench").unwrap(),
             "--bin sunfleck --test bench"
         );
+    }
+
+    #[test]
+    fn names_of_programs_say_what_they_are() {
+        assert_eq!(file_name("bin", "sunfleck"), "sunfleck");
+        let selection = Selection {
+            tests: vec![target("gpu", false), target("model", true)],
+            benchmarks: vec![target("generate", true)],
+        };
+        assert_eq!(selection.needs_model(), ["test-model", "bench-generate"]);
     }
 
     #[test]

@@ -33,12 +33,25 @@ die() {
 
 PATH=${PATH:-/usr/local/bin:/usr/bin:/bin}
 export PATH
+absolute() { # PATH: as it is seen from the folder where the user stands
+    case $1 in
+    '' | /*) printf '%s' "$1" ;;
+    *) printf '%s/%s' "$PWD" "$1" ;;
+    esac
+}
+
+if [ -n "${SUNFLECK_MODEL:-}" ]; then
+    SUNFLECK_MODEL=$(absolute "$SUNFLECK_MODEL")
+    export SUNFLECK_MODEL
+fi
+results=$(absolute "${SUNFLECK_RESULTS:-}")
+parts=$(absolute "${SUNFLECK_PARTS:-}")
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd) || die "the folder of this script cannot be entered"
 cd -- "$here" || die "$here cannot be entered"
 [ -r pack.env ] || die "pack.env is missing in $here: unpack the whole archive again"
 # shellcheck source=/dev/null
 . ./pack.env
-results=${SUNFLECK_RESULTS:-$here/results}
+results=${results:-$here/results}
 work=$here/work
 loader=$here/loader/lib
 icd=''
@@ -57,9 +70,9 @@ sha256() { # FILE: its checksum
 
 check_files() {
     count=0
-    while read -r sum name; do
-        [ -f "$name" ] || die "$name is missing: unpack the whole archive again"
-        [ "$(sha256 "$name")" = "$sum" ] || die "$name is damaged (its checksum is wrong): copy and unpack the archive again"
+    while read -r file_sum file_name; do
+        [ -f "$file_name" ] || die "$file_name is missing: unpack the whole archive again"
+        [ "$(sha256 "$file_name")" = "$file_sum" ] || die "$file_name is damaged (its checksum is wrong): copy and unpack the archive again"
         count=$((count + 1))
     done <SHA256SUMS
     [ "$count" -gt 0 ] || die "SHA256SUMS is empty: unpack the whole archive again"
@@ -78,6 +91,13 @@ check_machine() {
     fi
 }
 
+needs_model() { # NAME of a program
+    case " $PACK_NEEDS_MODEL " in
+    *" $1 "*) return 0 ;;
+    *) return 1 ;;
+    esac
+}
+
 # The model: SUNFLECK_MODEL, or the packed one, put together from its parts. Fails where there is none.
 find_model() {
     if [ -n "${SUNFLECK_MODEL:-}" ]; then
@@ -93,17 +113,17 @@ find_model() {
     say "putting the model together"
     rm -f model/unfinished
     sed 1d MODEL >"$work/parts"
-    while read -r sum name; do
+    while read -r part_sum part_name; do
         part=''
-        for folder in "${SUNFLECK_PARTS:-$here}" "$here" "$here/model" "$here/.."; do
-            if [ -f "$folder/$name" ]; then
-                part=$folder/$name
+        for part_folder in "${parts:-$here}" "$here" "$here/model" "$here/.."; do
+            if [ -f "$part_folder/$part_name" ]; then
+                part=$part_folder/$part_name
                 break
             fi
         done
-        [ -n "$part" ] || die "$name, a part of the model, is neither in $here nor beside it: copy it there, or set" \
+        [ -n "$part" ] || die "$part_name, a part of the model, is neither in $here nor beside it: copy it there, or set" \
             "SUNFLECK_PARTS to the folder that has it"
-        [ "$(sha256 "$part")" = "$sum" ] || die "$part is damaged (its checksum is wrong): copy it again"
+        [ "$(sha256 "$part")" = "$part_sum" ] || die "$part is damaged (its checksum is wrong): copy it again"
         cat "$part" >>model/unfinished || die "$here/model cannot be written; the model needs as much room as its parts"
     done <"$work/parts"
     [ "$(sha256 model/unfinished)" = "$whole_sum" ] || die "the parts are whole but do not make the model: pack again"
@@ -275,7 +295,7 @@ run_tests() {
         [ -x "$program" ] || continue
         found=1
         name=${program#bin/}
-        if [ "$name" = test-model ] && ! find_model; then
+        if needs_model "$name" && ! find_model; then
             skip "$name" 'there is no model: set SUNFLECK_MODEL=FILE.gguf'
             continue
         fi
@@ -321,7 +341,8 @@ run_benches() {
             else
                 skip peers-torch 'python3 has no PyTorch with CUDA here'
             fi
-        elif [ "$name" = bench-generate ] && ! find_model; then
+        fi
+        if needs_model "$name" && ! find_model; then
             skip "$name" 'there is no model: set SUNFLECK_MODEL=FILE.gguf'
             continue
         fi
@@ -368,6 +389,7 @@ check | test | bench | peers | generate | all) ;;
 esac
 mkdir -p "$results" "$work" || die "$here cannot be written: set SUNFLECK_RESULTS, or unpack elsewhere"
 : >"$work/steps"
+rm -f "$results/summary-$command.json" results.tar.gz # of an earlier run
 if [ ! -d "${XDG_RUNTIME_DIR:-/nowhere}" ]; then
     XDG_RUNTIME_DIR=$work # drivers complain where it is unset
     export XDG_RUNTIME_DIR

@@ -68,6 +68,7 @@ impl Pack {
         let manifest = Manifest {
             version: "1.2.3".into(),
             commit: Some("abc".into()),
+            needs_model: vec!["test-model".into(), "bench-generate".into()],
             processor: std::env::consts::ARCH.into(),
             ..Default::default()
         };
@@ -204,9 +205,11 @@ fn other_processor_is_named() {
 #[test]
 fn model_is_put_together_from_its_parts() {
     let model: Vec<u8> = (0..2500_u32).map(|at| (at % 251) as u8).collect();
-    let pack = Pack::of(&[], Some(&model));
-    let outcome = pack.run(&["generate"]);
+    let pack = Pack::of(&[("test-model", PASSES)], Some(&model));
+    let outcome = pack.run(&["test"]);
     assert_eq!(outcome.code, Some(0), "{}", outcome.said);
+    assert_eq!(pack.summary("test")["steps"][0]["name"], "test-model");
+    assert_eq!(pack.run(&["generate"]).code, Some(0));
     assert_eq!(fs::read(pack.path("model/tiny.gguf")).unwrap(), model);
     for drafter in ["none", "ngram"] {
         let json = pack.result(&format!("generate-{drafter}.json"));
@@ -245,7 +248,8 @@ fn missing_and_damaged_parts_of_the_model_are_named() {
     let folder = pack.outer.path().join("parts");
     fs::create_dir(&folder).unwrap();
     fs::write(folder.join("p.model.part-01"), [1; 1000]).unwrap();
-    let outcome = pack.run_with(&[("SUNFLECK_PARTS", &folder)], &["generate"]);
+    let parts = [("SUNFLECK_PARTS", folder.strip_prefix("/").unwrap())];
+    let outcome = pack.run_with(&parts, &["generate"]);
     assert_eq!(outcome.code, Some(0), "{}", outcome.said);
 }
 

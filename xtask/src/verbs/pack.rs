@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::model;
 use crate::pack::{self, Archive, Content, Manifest, PackRequest, Selection};
-use crate::repository::{self, Executable};
+use crate::repository;
 
 /// Scripts of the clone that run beside the programs, with their paths in the pack.
 const SCRIPTS: &[(&str, &str)] = &[(
@@ -47,7 +47,7 @@ pub fn run(request: &PackRequest) -> Result<ExitCode> {
     let mut programs = vec![];
     let mut stripped = true;
     for program in &built {
-        let name = file_name(program);
+        let name = pack::file_name(&program.kind, &program.name);
         let path = work.join(&name);
         stripped &= strip(&program.path, &path)?;
         programs.push((format!("bin/{name}"), path));
@@ -62,7 +62,7 @@ pub fn run(request: &PackRequest) -> Result<ExitCode> {
         let name = format!("{}.model", pack::NAME);
         content.model = Some(pack::split(model, &out, &name, request.part_size)?);
     }
-    let manifest = manifest(stripped)?;
+    let manifest = manifest(&selection, stripped)?;
     let path = out.join(format!("{}.tar.gz", pack::NAME));
     let all = programs.iter().chain(&loader).map(|(_, path)| path);
     let mut archive = Archive::create(&path, total(all))?;
@@ -100,14 +100,6 @@ pub fn run(request: &PackRequest) -> Result<ExitCode> {
         pack::NAME
     );
     Ok(ExitCode::SUCCESS)
-}
-
-/// `sunfleck`, `test-gpu`, `bench-attention`: `run.sh` goes by these.
-fn file_name(program: &Executable) -> String {
-    match program.kind.as_str() {
-        "bin" => program.name.clone(),
-        kind => format!("{kind}-{}", program.name),
-    }
 }
 
 /// Copies a program without its symbols; false where there is no `strip`, and the copy is as it was.
@@ -152,7 +144,7 @@ fn total<'a>(files: impl Iterator<Item = &'a PathBuf>) -> u64 {
     lengths.map(|metadata| metadata.len()).sum()
 }
 
-fn manifest(stripped: bool) -> Result<Manifest> {
+fn manifest(selection: &Selection, stripped: bool) -> Result<Manifest> {
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let root = repository::root();
     Ok(Manifest {
@@ -167,6 +159,7 @@ fn manifest(stripped: bool) -> Result<Manifest> {
         processor: std::env::consts::ARCH.into(),
         c_library: printed(Command::new("getconf").arg("GNU_LIBC_VERSION")),
         rustc: printed(Command::new(rustc).arg("--version")).unwrap_or_default(),
+        needs_model: selection.needs_model(),
         stripped,
     })
 }
@@ -185,20 +178,6 @@ fn printed(command: &mut Command) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_of_programs_say_what_they_are() {
-        let program = |kind: &str, name: &str| {
-            file_name(&Executable {
-                kind: kind.into(),
-                name: name.into(),
-                path: "/t/gpu-0123".into(),
-            })
-        };
-        assert_eq!(program("bin", "sunfleck"), "sunfleck");
-        assert_eq!(program("test", "gpu"), "test-gpu");
-        assert_eq!(program("bench", "attention"), "bench-attention");
-    }
 
     #[test]
     fn only_files_of_an_earlier_pack_are_removed() {
