@@ -50,6 +50,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
             lse: None,
             bias: None,
             tree: None,
+            pages: None,
         },
     )?;
     let mut encoder = device.create_command_encoder(&Default::default());

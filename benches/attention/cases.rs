@@ -159,6 +159,6 @@ impl Case {
 
     /// Bytes that have to move at the least: Q, K and V read once and O written once.
     pub fn bytes(&self) -> u64 {
-        2 * (self.query_elements() + self.key_elements()) * self.element.bytes()
+        2 * (self.query_elements() + self.key_elements()) * self.element.bits() / 8
     }
 }

@@ -75,6 +75,7 @@ impl Contest {
                     lse: None,
                     bias: None,
                     tree: None,
+                    pages: None,
                 },
             )
         });

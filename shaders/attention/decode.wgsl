@@ -30,7 +30,7 @@ var<private> accumulator: array<array<vec4<f32>, V_PARTS>, ROWS>;
 // Adds quad `part * LANES + j` of query times key to the scores of all rows.
 fn score_quad(part: u32, j: u32, key_base: u32, scores: ptr<function, Rows>) {
     // Query quads past the head are zero; their key quads are read again from the last one.
-    let k = key_quad(key[key_base + min(part * LANES + j, K_QUADS - 1u)]);
+    let k = key_at(key_base, min(part * LANES + j, K_QUADS - 1u));
     for (var r = 0u; r < ROWS; r++) {
         (*scores)[r] = fma_quad(query_part(r, part, j), k, (*scores)[r]);
     }
@@ -40,7 +40,7 @@ fn score_quad(part: u32, j: u32, key_base: u32, scores: ptr<function, Rows>) {
 fn accumulate_key(j: u32, lane: u32, value_base: u32) {
     for (var part = 0u; part < V_PARTS; part++) {
         let quad = min(part * LANES + lane, V_QUADS - 1u);
-        let v = value_quad(value[value_base + quad]);
+        let v = value_at(value_base, quad);
         for (var r = 0u; r < ROWS; r++) {
             let weight = weight_of(r, j);
             // A masked key may hold anything, also NaN, and other rows may see it.
@@ -101,16 +101,13 @@ fn main(
             accumulator[r][part] = vec4(0.0);
         }
     }
-    let key_start = first_key(sequence, keys);
-    let key_head =
-        sequence * params.k_batch + key_start * params.k_token + kv_head * params.k_head;
-    let value_head =
-        sequence * params.v_batch + key_start * params.v_token + kv_head * params.v_head;
+    let stored = head_rows(sequence, kv_head, keys);
 
     for (var tile = first_tile; tile < end; tile += LANES) {
         // Scores of this invocation's key, and what the mask leaves of them.
         let own_key = tile + lane;
-        var scores = score_tile(key_head + min(own_key, end - 1u) * params.k_token);
+        let own = min(lane, end - 1u - tile);
+        var scores = score_tile(key_row(stored, tile) + own * params.k_token);
         var seen_key: array<bool, ROWS>;
         for (var r = 0u; r < ROWS; r++) {
             let packed = min(row0 + r, rows - 1u);
@@ -143,7 +140,7 @@ fn main(
             // would break the contract.
             denominator[r] = fma(denominator[r], rescales[r], tile_sum[r]);
         }
-        accumulate_tile(tile, end, lane, value_head);
+        accumulate_tile(end - 1u - tile, lane, value_row(stored, tile));
     }
 
     if begin < keys {

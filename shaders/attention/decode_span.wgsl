@@ -66,20 +66,16 @@ fn main(
     }
     workgroupBarrier(); // orders the queries before their reads
 
-    let key_start = first_key(sequence, keys);
-    let key_head =
-        sequence * params.k_batch + key_start * params.k_token + kv_head * params.k_head;
-    let value_head =
-        sequence * params.v_batch + key_start * params.v_token + kv_head * params.v_head;
+    let stored = head_rows(sequence, kv_head, keys);
 
     // Scores of this invocation's key, and what the mask leaves of them.
     let own_key = begin + thread;
-    let key_row = key_head + min(own_key, last_key) * params.k_token;
+    let own_row = key_row(stored, min(own_key, last_key));
     var s: array<f32, ROWS>;
     for (var quad = 0u; quad < K_QUADS; quad += K_STEP) {
         var k: array<vec4<f32>, K_STEP>;
         for (var i = 0u; i < K_STEP; i++) { // unroll
-            k[i] = key_quad(key[key_row + quad + i]);
+            k[i] = key_at(own_row, quad + i);
         }
         for (var i = 0u; i < K_STEP; i++) { // unroll
             for (var r = 0u; r < ROWS; r++) { // unroll
@@ -153,7 +149,7 @@ fn main(
             var v: array<vec4<f32>, V_STEP>;
             for (var i = 0u; i < V_STEP; i++) { // unroll
                 let token = begin + min(j + i, slice_end - 1u);
-                v[i] = value_quad(value[value_head + token * params.v_token + own_quad]);
+                v[i] = value_at(value_row(stored, token), own_quad);
             }
             for (var i = 0u; i < V_STEP; i++) { // unroll
                 for (var r = 0u; r < ROWS; r++) { // unroll

@@ -82,13 +82,14 @@ fn weight_of(r: u32, j: u32) -> f32 {
     }
 }
 
-fn accumulate_tile(tile: u32, end: u32, lane: u32, value_head: u32) {
-    accumulate_key(0u, lane, value_head + min(tile + 0u, end - 1u) * params.v_token);
-    accumulate_key(1u, lane, value_head + min(tile + 1u, end - 1u) * params.v_token);
-    accumulate_key(2u, lane, value_head + min(tile + 2u, end - 1u) * params.v_token);
-    accumulate_key(3u, lane, value_head + min(tile + 3u, end - 1u) * params.v_token);
-    accumulate_key(4u, lane, value_head + min(tile + 4u, end - 1u) * params.v_token);
-    accumulate_key(5u, lane, value_head + min(tile + 5u, end - 1u) * params.v_token);
-    accumulate_key(6u, lane, value_head + min(tile + 6u, end - 1u) * params.v_token);
-    accumulate_key(7u, lane, value_head + min(tile + 7u, end - 1u) * params.v_token);
+// Adds the values of a tile whose last key is `last`, counted from the first.
+fn accumulate_tile(last: u32, lane: u32, value_tile: u32) {
+    accumulate_key(0u, lane, value_tile + min(0u, last) * params.v_token);
+    accumulate_key(1u, lane, value_tile + min(1u, last) * params.v_token);
+    accumulate_key(2u, lane, value_tile + min(2u, last) * params.v_token);
+    accumulate_key(3u, lane, value_tile + min(3u, last) * params.v_token);
+    accumulate_key(4u, lane, value_tile + min(4u, last) * params.v_token);
+    accumulate_key(5u, lane, value_tile + min(5u, last) * params.v_token);
+    accumulate_key(6u, lane, value_tile + min(6u, last) * params.v_token);
+    accumulate_key(7u, lane, value_tile + min(7u, last) * params.v_token);
 }

@@ -1,5 +1,6 @@
 // What every attention kernel shares: the parameters, the lengths and the softmax's constants.
-// Strides are in quads: vec4s of f32, or pairs of words of f16 and bf16.
+// Strides are in what a tensor's array has: quads, that is vec4s of f32 and pairs of words of f16 and
+// bf16, and words of quantised keys and values.
 
 struct AttentionParams {
     query_heads: u32,
@@ -12,7 +13,7 @@ struct AttentionParams {
     q_batch: u32,
     q_token: u32,
     q_head: u32,
-    k_batch: u32,
+    k_batch: u32, // from one sequence, or page, to the next
     k_token: u32,
     k_head: u32,
     v_batch: u32,
@@ -34,6 +35,9 @@ struct AttentionParams {
     bias_head: u32,
     bias_query: u32,
     bias_size: u32,   // f32s of the bias
+    table_stride: u32, // entries of a sequence in the page table
+    first_page: u32,  // entry of the first key's page
+    pool_pages: u32,
     scale: f32,       // softmax scale * log2(e): scores are in the base-2 domain
     softcap: f32,     // softcap * log2(e)
 }

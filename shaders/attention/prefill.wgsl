@@ -61,10 +61,9 @@ fn main(
     // Tiles before the window of every row are skipped.
     let first_tile = window_begin(first_own, past) / TILE_KEYS * TILE_KEYS;
 
-    let starts = vec2(first_query(sequence, queries), first_key(sequence, keys));
-    let query_head = sequence * params.q_batch + starts.x * params.q_token;
-    let key_head = sequence * params.k_batch + starts.y * params.k_token + kv_head * params.k_head;
-    let value_head = sequence * params.v_batch + starts.y * params.v_token + kv_head * params.v_head;
+    let query_start = first_query(sequence, queries);
+    let query_head = sequence * params.q_batch + query_start * params.q_token;
+    let stored = head_rows(sequence, kv_head, keys);
 
     var query_at: array<u32, Q_LOADS>; // where the invocation loads its part of the queries
     for (var i = 0u; i < Q_LOADS; i++) { // unroll
@@ -80,6 +79,10 @@ fn main(
     }
 
     for (var tile = first_tile; tile < end; tile += TILE_KEYS) {
+        // Rows of the tile's first key and value, and its last key, counted from the first.
+        let key_tile = key_row(stored, tile);
+        let value_tile = value_row(stored, tile);
+        let last = min(TILE_KEYS, end - tile) - 1u;
         // Scores. Chunks are [quad, row] and [quad, key], queries first.
         var s: array<array<f32, KEYS>, ROWS>;
         var next_query: array<vec4<f32>, Q_LOADS>;
@@ -91,8 +94,8 @@ fn main(
         }
         for (var i = 0u; i < K_LOADS; i++) { // unroll
             let at = i * THREADS + thread;
-            let row = key_head + min(tile + at / CHUNK, end - 1u) * params.k_token;
-            next_key[i] = key_quad(key[row + min(at % CHUNK, K_QUADS - 1u)]);
+            let row = key_tile + min(at / CHUNK, last) * params.k_token;
+            next_key[i] = key_at(row, min(at % CHUNK, K_QUADS - 1u));
         }
         for (var chunk = 0u; chunk < K_CHUNKS; chunk++) {
             let base = chunk % 2u * STAGE;
@@ -116,8 +119,8 @@ fn main(
             for (var i = 0u; i < K_LOADS; i++) { // unroll
                 let at = i * THREADS + thread;
                 let quad = min((chunk + 1u) * CHUNK + at % CHUNK, K_QUADS - 1u);
-                let row = key_head + min(tile + at / CHUNK, end - 1u) * params.k_token;
-                next_key[i] = key_quad(key[row + quad]);
+                let row = key_tile + min(at / CHUNK, last) * params.k_token;
+                next_key[i] = key_at(row, quad);
             }
             for (var q = 0u; q < CHUNK; q++) { // unroll
                 var k: array<vec4<f32>, KEYS>;
@@ -139,8 +142,8 @@ fn main(
         var next_value: array<vec4<f32>, V_LOADS>;
         for (var i = 0u; i < V_LOADS; i++) { // unroll
             let at = i * THREADS + thread;
-            let row = value_head + min(tile + at / V_WIDTH, end - 1u) * params.v_token;
-            next_value[i] = value_quad(value[row + min(at % V_WIDTH, V_QUADS - 1u)]);
+            let row = value_tile + min(at / V_WIDTH, last) * params.v_token;
+            next_value[i] = value_at(row, min(at % V_WIDTH, V_QUADS - 1u));
         }
         // Mask.
         var top: array<f32, ROWS>;
@@ -212,10 +215,10 @@ fn main(
                 let next = j * V_STEPS + step + 1u;
                 for (var i = 0u; i < V_LOADS; i++) { // unroll
                     let at = i * THREADS + thread;
-                    let token = tile + next / V_STEPS * THREADS_X + at / V_WIDTH;
+                    let own = next / V_STEPS * THREADS_X + at / V_WIDTH;
                     let quad = next % V_STEPS * V_WIDTH + at % V_WIDTH;
-                    let row = value_head + min(token, end - 1u) * params.v_token;
-                    next_value[i] = value_quad(value[row + min(quad, V_QUADS - 1u)]);
+                    let row = value_tile + min(own, last) * params.v_token;
+                    next_value[i] = value_at(row, min(quad, V_QUADS - 1u));
                 }
                 for (var i = 0u; i < THREADS_X; i++) {
                     var w: array<vec4<f32>, H>;
@@ -263,7 +266,7 @@ fn main(
                 + select(0.0, exp2(sink(head) - new_maximum), sink(head) > MASKED);
             // A row that saw no key has output 0.
             let inverse = select(0.0, rescale / total, total > 0.0);
-            let token = starts.x + q;
+            let token = query_start + q;
             let at = sequence * params.o_batch + token * params.o_token + head * params.o_head;
             for (var v = 0u; v < V_OWN; v++) { // unroll
                 let quad = v * THREADS_X + x;

@@ -78,10 +78,10 @@ fn main(
     // Tiles before the window of every row are skipped.
     let first_tile = window_begin(first_own, past) / TILE_KEYS * TILE_KEYS;
 
-    let starts = vec2(first_query(sequence, queries), first_key(sequence, keys));
-    let query_head = sequence * params.q_batch + starts.x * params.q_token;
-    let key_head = sequence * params.k_batch + starts.y * params.k_token + kv_head * params.k_head;
-    let value_head = sequence * params.v_batch + starts.y * params.v_token + kv_head * params.v_head;
+    let query_start = first_query(sequence, queries);
+    let query_head = sequence * params.q_batch + query_start * params.q_token;
+    let stored = head_rows(sequence, kv_head, keys);
+    let last_tile = last_key / TILE_KEYS * TILE_KEYS;
     let packed = min(row0 + own_row, last_row);
     let row = Row(sequence, kv_head * params.group + packed % params.group, packed / params.group, past);
 
@@ -103,15 +103,18 @@ fn main(
 
     var next_key: array<vec4<f16>, K_LOADS>;
     var next_value: array<vec4<f16>, V_LOADS>;
+    let first = min(first_tile, last_tile);
+    let first_keys = key_row(stored, first);
+    let first_values = value_row(stored, first);
     for (var i = 0u; i < K_LOADS; i++) { // unroll
         let at = min(i * WORKGROUP_X + thread, K_TILE - 1u);
-        let token = min(first_tile + at / K_QUADS, last_key);
-        key_tile[at / K_QUADS * K_STRIDE + at % K_QUADS] = key[key_head + token * params.k_token + at % K_QUADS];
+        let own = min(at / K_QUADS, last_key - first);
+        key_tile[at / K_QUADS * K_STRIDE + at % K_QUADS] = key[first_keys + own * params.k_token + at % K_QUADS];
     }
     for (var i = 0u; i < V_LOADS; i++) { // unroll
         let at = min(i * WORKGROUP_X + thread, V_TILE - 1u);
-        let token = min(first_tile + at / V_QUADS, last_key);
-        next_value[i] = value[value_head + token * params.v_token + at % V_QUADS];
+        let own = min(at / V_QUADS, last_key - first);
+        next_value[i] = value[first_values + own * params.v_token + at % V_QUADS];
     }
     if thread == 0u {
         rescaled = vec4(0u);
@@ -123,6 +126,9 @@ fn main(
     var denominator = 0.0; // of the lane's own keys
     var wanted = 0u;
     for (var tile = first_tile; tile < end; tile += TILE_KEYS) {
+        // The next tile, where there is one, whose keys and values are loaded while this one is used.
+        let next = min(tile + TILE_KEYS, last_tile);
+        let next_last = last_key - next;
         if thread == 0u {
             rescaled.y = wanted;
         }
@@ -134,10 +140,11 @@ fn main(
             let at = min(i * WORKGROUP_X + thread, V_TILE - 1u);
             value_tile[at / V_QUADS * V_STRIDE + at % V_QUADS] = finite(next_value[i], plain);
         }
+        let next_keys = key_row(stored, next);
         for (var i = 0u; i < K_LOADS; i++) { // unroll
             let at = min(i * WORKGROUP_X + thread, K_TILE - 1u);
-            let token = min(tile + TILE_KEYS + at / K_QUADS, last_key);
-            next_key[i] = key[key_head + token * params.k_token + at % K_QUADS];
+            let own = min(at / K_QUADS, next_last);
+            next_key[i] = key[next_keys + own * params.k_token + at % K_QUADS];
         }
         // Scores.
         for (var j = 0u; j < TILE_MATRICES; j++) { // unroll
@@ -203,10 +210,11 @@ fn main(
                 o[c] = coopLoadT<coop_mat16x16<f32, C>>(&scores[subgroup_row * S_STRIDE], S_STRIDE);
             }
         }
+        let next_values = value_row(stored, next);
         for (var i = 0u; i < V_LOADS; i++) { // unroll
             let at = min(i * WORKGROUP_X + thread, V_TILE - 1u);
-            let token = min(tile + TILE_KEYS + at / V_QUADS, last_key);
-            next_value[i] = value[value_head + token * params.v_token + at % V_QUADS];
+            let own = min(at / V_QUADS, next_last);
+            next_value[i] = value[next_values + own * params.v_token + at % V_QUADS];
         }
         // Output.
         for (var j = 0u; j < TILE_MATRICES; j++) { // unroll
@@ -233,7 +241,7 @@ fn main(
         + select(0.0, exp2(sink(row.head) - new_maximum), sink(row.head) > MASKED);
     // A row that saw no key has output 0.
     let inverse = select(0.0, rescale / total, total > 0.0);
-    let at_row = sequence * params.o_batch + (starts.x + row.query) * params.o_token + row.head * params.o_head;
+    let at_row = sequence * params.o_batch + (query_start + row.query) * params.o_token + row.head * params.o_head;
     for (var c = 0u; c < V_MATRICES; c++) { // unroll
         workgroupBarrier(); // orders the reads of the last matrices before these
         coopStoreT(o[c], &scores[subgroup_row * S_STRIDE], S_STRIDE);

@@ -26,12 +26,11 @@ var<private> scores: array<array<f32, TILE>, LANE_ROWS>; // then the weights
 var<private> rescale: Rows;
 var<private> hidden: u32; // exponents from here on are hidden: those of NaN and infinity, or none
 
-// Where the tile's keys and values start, in quads, and the last key there is.
+// Rows of the tile's first key and value, and its last key, counted from the first.
 struct Tile {
-    start: u32,
+    key: u32,
+    value: u32,
     last: u32,
-    key_head: u32,
-    value_head: u32,
 }
 
 // ---- Scores
@@ -54,8 +53,7 @@ fn score_quad(quad: u32, j: u32, held: array<vec4<f32>, TILE>) {
 }
 
 fn load_key(tile: Tile, j: u32, quad: u32) -> vec4<f32> {
-    let at = tile.key_head + min(tile.start + j, tile.last) * params.k_token;
-    return key_quad(key[at + min(quad, K_QUADS - 1u)]);
+    return key_at(tile.key + min(j, tile.last) * params.k_token, min(quad, K_QUADS - 1u));
 }
 
 // Adds the key quads of part `part`, one a lane, to the scores.
@@ -135,13 +133,13 @@ fn finite(value: vec4<f32>) -> vec4<f32> {
 // Four lanes load a quad of the tile's four keys, the next four lanes the next quad.
 fn accumulate_two_quads(tile: Tile, quad: u32, lane: u32) {
     if quad < V_QUADS {
-        let at = tile.value_head + min(tile.start + lane % 4u, tile.last) * params.v_token;
-        let held = finite(value_quad(value[at + min(quad + lane / 4u, V_QUADS - 1u)]));
+        let row = tile.value + min(lane % 4u, tile.last) * params.v_token;
+        let held = finite(value_at(row, min(quad + lane / 4u, V_QUADS - 1u)));
         accumulate_quad(quad, 0u, held);
         if LANES == 8u {
             accumulate_quad(quad + 1u, 4u, held);
         } else if quad + 1u < V_QUADS {
-            accumulate_quad(quad + 1u, 0u, finite(value_quad(value[at + quad + 1u])));
+            accumulate_quad(quad + 1u, 0u, finite(value_at(row, quad + 1u)));
         }
     }
 }
@@ -268,12 +266,9 @@ fn main(
     let last_query = min(row0 + LANES * LANE_ROWS - 1u, rows - 1u) / params.group;
     let end = visible_end(last_query, past, keys);
 
-    let starts = vec2(first_query(sequence, queries), first_key(sequence, keys));
-    let query_head = sequence * params.q_batch + starts.x * params.q_token;
-    var tile: Tile;
-    tile.last = max(end, 1u) - 1u;
-    tile.key_head = sequence * params.k_batch + starts.y * params.k_token + kv_head * params.k_head;
-    tile.value_head = sequence * params.v_batch + starts.y * params.v_token + kv_head * params.v_head;
+    let query_start = first_query(sequence, queries);
+    let query_head = sequence * params.q_batch + query_start * params.q_token;
+    let stored = head_rows(sequence, kv_head, keys);
     // Tiles before the window of every row are skipped.
     let first_tile = window_begin(row0 / params.group, past) / TILE * TILE;
 
@@ -289,7 +284,8 @@ fn main(
         maximum[r] = MASKED;
     }
 
-    for (tile.start = first_tile; tile.start < end; tile.start += TILE) {
+    for (var start = first_tile; start < end; start += TILE) {
+        let tile = Tile(key_row(stored, start), value_row(stored, start), min(TILE, end - start) - 1u);
         score_tile(tile, lane);
         var lowest = 1.0;
         for (var r = 0u; r < LANE_ROWS; r++) {
@@ -299,7 +295,7 @@ fn main(
             // Mask, new maximum.
             var new_maximum = maximum[r];
             for (var j = 0u; j < TILE; j++) {
-                let own_key = tile.start + j;
+                let own_key = start + j;
                 let score = modified_score(scores[r][j], row, own_key);
                 // Also false for NaN, which is what a key may hold that a bias hides.
                 let seen = own_key < end && visible(row, own_key) && in_window(row, own_key)
@@ -336,7 +332,7 @@ fn main(
                 + select(0.0, exp2(sink(head) - new_maximum), sink(head) > MASKED);
             // A row that saw no key has output 0.
             let inverse = select(0.0, factor / total, total > 0.0);
-            let token = starts.x + q;
+            let token = query_start + q;
             let at = sequence * params.o_batch + token * params.o_token + head * params.o_head;
             end_row(r, at, inverse);
             let lse = (new_maximum + log2(total)) * LN_2;

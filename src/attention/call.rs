@@ -44,6 +44,9 @@ pub struct AttentionIo<'a> {
     /// `[batch]` of [`DraftTree::blob`](super::DraftTree::blob)`(max_nodes)`, given exactly for
     /// [`Mask::Tree`].
     pub tree: Option<BufferView<'a>>,
+    /// The page table `[batch, table_stride]` of u32, given exactly when the problem has
+    /// [`pages`](super::AttentionProblem::pages): the pool's page of each `page_tokens` tokens.
+    pub pages: Option<BufferView<'a>>,
 }
 
 /// The words of a lengths buffer for sequences of `(queries, keys)` in a padded batch.
@@ -137,6 +140,7 @@ impl PreparedAttention {
         let heads = gpu.uniform("attention head values", &self.head_values());
         let workspace = ("workspace", BufferView::whole(&workspace.0));
         let extra = |extra: Extra| match extra {
+            Extra::Pages => io.pages.map(|pages| ("pages", pages)),
             Extra::Tree => io.tree.map(|tree| ("tree", tree)),
             Extra::Bias => io.bias.map(|bias| ("bias", bias)),
             Extra::Heads => Some(("head values", BufferView::whole(&heads))),
@@ -276,6 +280,26 @@ impl PreparedAttention {
                 });
             }
         }
+        match (problem.pages, io.pages) {
+            (Some(pages), Some(table)) => needs.push((
+                "pages",
+                table.size,
+                batch * u64::from(pages.table_stride) * 4,
+            )),
+            (None, None) => {}
+            (Some(_), None) => {
+                return Err(AttentionError::Argument {
+                    name: "pages",
+                    problem: "is missing, but the problem's keys lie in pages",
+                });
+            }
+            (None, Some(_)) => {
+                return Err(AttentionError::Argument {
+                    name: "pages",
+                    problem: "was given, but the problem's keys lie in no pages",
+                });
+            }
+        }
         // Kernels of one call run one after the other, so the device would not notice.
         let inputs = [
             ("query", Some(io.query)),
@@ -284,6 +308,7 @@ impl PreparedAttention {
             ("lengths", Some(io.lengths)),
             ("tree", io.tree),
             ("bias", io.bias),
+            ("pages", io.pages),
         ];
         for (written, view) in [("output", Some(io.output)), ("lse", io.lse)] {
             for (other, input) in inputs {
@@ -338,16 +363,16 @@ impl PreparedAttention {
             max_keys: p.max_keys,
             total_queries: p.total_queries(),
             total_keys: p.total_keys(),
-            q_batch: p.batch_stride(&p.query) / 4,
+            q_batch: p.batch_units(&p.query),
             q_token: p.query.token_stride / 4,
             q_head: p.query.head_stride / 4,
-            k_batch: p.batch_stride(&p.key) / 4,
-            k_token: p.key.token_stride / 4,
-            k_head: p.key.head_stride / 4,
-            v_batch: p.batch_stride(&p.value) / 4,
-            v_token: p.value.token_stride / 4,
-            v_head: p.value.head_stride / 4,
-            o_batch: p.batch_stride(&p.output) / 4,
+            k_batch: p.kv_batch_units(&p.key),
+            k_token: p.key.units(p.key.token_stride),
+            k_head: p.key.units(p.key.head_stride),
+            v_batch: p.kv_batch_units(&p.value),
+            v_token: p.value.units(p.value.token_stride),
+            v_head: p.value.units(p.value.head_stride),
+            o_batch: p.batch_units(&p.output),
             o_token: p.output.token_stride / 4,
             o_head: p.output.head_stride / 4,
             max_spans: self.plan.max_spans(),
@@ -366,6 +391,9 @@ impl PreparedAttention {
             bias_head: bias.head_stride,
             bias_query: bias.query_stride,
             bias_size: u32::try_from(bias_bytes / 4).unwrap_or(u32::MAX),
+            table_stride: p.pages.map_or(0, |pages| pages.table_stride),
+            first_page: p.pages.map_or(0, |pages| pages.first_page),
+            pool_pages: p.pages.map_or(0, |pages| pages.pool_pages),
             softcap: p.softcap.unwrap_or(1.0) * std::f32::consts::LOG2_E,
             tree_stride: tree::blob_words(max_nodes as usize) as u32,
             scale: p.scale * std::f32::consts::LOG2_E,
@@ -429,6 +457,7 @@ impl Attention {
     ///     lse: None,
     ///     bias: None,
     ///     tree: None,
+    ///     pages: None,
     /// })?;
     /// for (keys, mean) in [(1, 0.0), (3, 1.0), (100, 49.5)] {
     ///     queue.write_buffer(&sizes, 0, bytemuck::cast_slice(&lengths(&[(1, keys)])));

@@ -33,14 +33,51 @@ pub enum AttentionError {
         /// Its value.
         dim: u32,
     },
-    /// A stride that is not a whole number of quads.
-    #[error("a stride of `{name}` is {stride} elements; strides must be multiples of 4")]
+    /// A stride that is not a whole number of what kernels load.
+    #[error("a stride of `{name}` is {stride} elements; its strides must be multiples of {unit}")]
     Stride {
         /// The tensor.
         name: &'static str,
         /// The stride in elements.
         stride: u32,
+        /// What it must be a multiple of.
+        unit: u32,
     },
+    /// Queries or outputs in a type that only keys and values have.
+    #[error("`{name}` is {element}; only keys and values can be quantised: use f32, f16 or bf16")]
+    Quantised {
+        /// The tensor.
+        name: &'static str,
+        /// Its element type.
+        element: &'static str,
+    },
+    /// A page size no kernel supports.
+    #[error("pages have {page_tokens} tokens; it must be a power of 2 from 16 to 256")]
+    PageTokens {
+        /// Tokens of a page given.
+        page_tokens: u32,
+    },
+    /// A page table too small for the keys.
+    #[error(
+        "{max_keys} keys in pages of {page_tokens} tokens need a page table of {needed} entries a \
+         sequence, not {given}; raise `table_stride` or lower `max_keys`"
+    )]
+    PageTable {
+        /// Keys of the problem.
+        max_keys: u32,
+        /// Tokens of a page.
+        page_tokens: u32,
+        /// Entries needed.
+        needed: u32,
+        /// `table_stride` given.
+        given: u32,
+    },
+    /// A page table, a draft tree and a bias at once.
+    #[error(
+        "a page table, a draft tree and a bias together take eight storage buffers, one more than \
+         every device has to spare; put the tree into the bias (-inf hides a key) or use no pages"
+    )]
+    StorageBuffers,
     /// Rows of a tensor that is written share elements.
     #[error(
         "the strides of `{name}` make two of its rows share elements; every row is written, so \

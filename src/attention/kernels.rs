@@ -1,7 +1,9 @@
 //! The kernels of attention: which files and constants make which variant.
 
+use std::fmt::Write as _;
+
 use super::tile::{DecodeTile, PrefillTile};
-use super::{AttentionProblem, Element, Mask};
+use super::{AttentionProblem, Element, Mask, QUANT_BLOCK};
 use crate::gpu::{Binding, Kernel, Source, shader, shared_struct};
 
 /// Keys of one span of the decode kernel. Fixed and absolute: the invariance contract.
@@ -49,6 +51,9 @@ shared_struct! {
         pub bias_head: u32,
         pub bias_query: u32,
         pub bias_size: u32,
+        pub table_stride: u32,
+        pub first_page: u32,
+        pub pool_pages: u32,
         pub scale: f32,
         pub softcap: f32,
     }
@@ -57,6 +62,7 @@ shared_struct! {
 /// An argument that only some problems have, bound after those that all have, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Extra {
+    Pages,
     Tree,
     Bias,
     Heads,
@@ -66,7 +72,7 @@ pub(super) enum Extra {
 impl Extra {
     fn binding(self) -> Binding {
         match self {
-            Self::Tree | Self::Bias => Binding::Read,
+            Self::Pages | Self::Tree | Self::Bias => Binding::Read,
             Self::Heads => Binding::Uniform,
             Self::Lse => Binding::Write,
         }
@@ -75,6 +81,7 @@ impl Extra {
     /// Name of the constant with the binding's number.
     fn constant(self) -> &'static str {
         match self {
+            Self::Pages => "PAGES_BINDING",
             Self::Tree => "TREE_BINDING",
             Self::Bias => "BIAS_BINDING",
             Self::Heads => "HEADS_BINDING",
@@ -86,6 +93,7 @@ impl Extra {
 /// Extras of the kernels that compute scores.
 fn score_extras(problem: &AttentionProblem) -> Vec<Extra> {
     [
+        (Extra::Pages, problem.pages.is_some()),
         (Extra::Tree, matches!(problem.mask, Mask::Tree { .. })),
         (Extra::Bias, problem.bias.is_some()),
         (Extra::Heads, problem.alibi_slopes.is_some()),
@@ -182,7 +190,10 @@ fn sink(problem: &AttentionProblem) -> Source {
 
 fn query(element: Element) -> Source {
     match element {
-        Element::F32 => shader!("attention/elements/query_f32.wgsl"),
+        // A problem with quantised queries is refused.
+        Element::F32 | Element::Q8 | Element::Q4 => {
+            shader!("attention/elements/query_f32.wgsl")
+        }
         Element::F16 => shader!("attention/elements/query_f16.wgsl"),
         Element::Bf16 => shader!("attention/elements/query_bf16.wgsl"),
     }
@@ -193,6 +204,8 @@ fn key(element: Element) -> Source {
         Element::F32 => shader!("attention/elements/key_f32.wgsl"),
         Element::F16 => shader!("attention/elements/key_f16.wgsl"),
         Element::Bf16 => shader!("attention/elements/key_bf16.wgsl"),
+        Element::Q8 => shader!("attention/elements/key_q8.wgsl"),
+        Element::Q4 => shader!("attention/elements/key_q4.wgsl"),
     }
 }
 
@@ -201,12 +214,42 @@ pub(super) fn value(element: Element) -> Source {
         Element::F32 => shader!("attention/elements/value_f32.wgsl"),
         Element::F16 => shader!("attention/elements/value_f16.wgsl"),
         Element::Bf16 => shader!("attention/elements/value_bf16.wgsl"),
+        Element::Q8 => shader!("attention/elements/value_q8.wgsl"),
+        Element::Q4 => shader!("attention/elements/value_q4.wgsl"),
+    }
+}
+
+/// Files that read keys and values: their element types and where they lie.
+fn keys_and_values(mut kernel: Kernel, problem: &AttentionProblem) -> Kernel {
+    let (k, v) = (problem.key.element, problem.value.element);
+    kernel = kernel.source(key(k)).source(value(v));
+    if !k.is_quantised() {
+        kernel = kernel.source(shader!("attention/elements/key_float.wgsl"));
+    }
+    if !v.is_quantised() {
+        kernel = kernel.source(shader!("attention/elements/value_float.wgsl"));
+    }
+    if k.is_quantised() || v.is_quantised() {
+        kernel = kernel.constant("QUANT_QUADS", QUANT_BLOCK / 4);
+    }
+    rows_of(kernel, problem)
+}
+
+/// The file that says where a token's key and value lie.
+fn rows_of(kernel: Kernel, problem: &AttentionProblem) -> Kernel {
+    match problem.pages {
+        Some(pages) => kernel
+            .constant("PAGE_TOKENS", pages.page_tokens)
+            .source(shader!("attention/rows_paged.wgsl")),
+        None => kernel.source(shader!("attention/rows_strided.wgsl")),
     }
 }
 
 pub(super) fn output(element: Element) -> Source {
     match element {
-        Element::F32 => shader!("attention/elements/output_f32.wgsl"),
+        Element::F32 | Element::Q8 | Element::Q4 => {
+            shader!("attention/elements/output_f32.wgsl")
+        }
         Element::F16 => shader!("attention/elements/output_f16.wgsl"),
         Element::Bf16 => shader!("attention/elements/output_bf16.wgsl"),
     }
@@ -241,6 +284,10 @@ fn suffix(problem: &AttentionProblem) -> String {
         problem.value.element.name(),
         problem.mask.name(),
     );
+    if let Some(pages) = problem.pages {
+        // Writing to a String cannot fail.
+        let _ = write!(name, "-page{}", pages.page_tokens);
+    }
     for (extra, wanted) in [
         ("-window", problem.window.is_some()),
         ("-softcap", problem.softcap.is_some()),
@@ -290,10 +337,8 @@ pub(super) fn decode(tile: DecodeTile, problem: &AttentionProblem, rows: u32) ->
         .constant("ROWS", rows)
         .constant("SPAN", SPAN)
         .source(shader!("attention/params.wgsl"))
-        .source(query(problem.query.element))
-        .source(key(problem.key.element))
-        .source(value(problem.value.element));
-    let kernel = scores(dims(kernel, problem), problem);
+        .source(query(problem.query.element));
+    let kernel = scores(dims(keys_and_values(kernel, problem), problem), problem);
     match tile {
         DecodeTile::Subgroup { lanes } => kernel
             .constant("LANES", lanes)
@@ -384,16 +429,13 @@ pub(super) fn prefill(tile: PrefillTile, problem: &AttentionProblem) -> Kernel {
         let rows = tile.block_rows();
         let halves = (keys * (k + 2)).max(rows * 6) + keys * (v + 2) + rows * (keys / 4 + 2);
         let scores = rows * (keys / 4 + 1);
-        return kernel
+        return rows_of(kernel, problem)
             .constant("TILE_KEYS", keys)
             .source(shader!("attention/prefill_cooperative.wgsl"))
             .workgroup_bytes(u64::from(halves * 8 + scores * 16 + 16))
             .uses_cooperative_matrices();
     }
-    let kernel = kernel
-        .source(query(problem.query.element))
-        .source(key(problem.key.element))
-        .source(value(problem.value.element));
+    let kernel = keys_and_values(kernel.source(query(problem.query.element)), problem);
     match tile {
         PrefillTile::Cooperative { .. } => kernel,
         PrefillTile::Workgroup {

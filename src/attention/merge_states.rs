@@ -172,7 +172,7 @@ impl PreparedMergeStates {
         let p = &self.problem;
         let rows = u64::from(p.rows);
         let states = u64::from(p.states);
-        let row_bytes = u64::from(p.value_dim) * p.element.bytes();
+        let row_bytes = u64::from(p.value_dim) * p.element.bits() / 8;
         for (name, view, needed) in [
             ("outputs", io.outputs, states * rows * row_bytes),
             ("lses", io.lses, states * rows * 4),

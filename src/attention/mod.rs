@@ -59,6 +59,7 @@
 //!     lse: None,
 //!     bias: None,
 //!     tree: None,
+//!     pages: None,
 //! })?;
 //!
 //! let mut encoder = device.create_command_encoder(&Default::default());
@@ -101,7 +102,9 @@ pub use call::{
 pub use error::AttentionError;
 pub use merge_states::{MergeStates, MergeStatesIo, MergeStatesProblem, PreparedMergeStates};
 pub use plan::AttentionPlan;
-pub use problem::{AttentionProblem, BiasLayout, Element, Mask, RaggedTotals, TensorLayout};
+pub use problem::{AttentionProblem, BiasLayout, Mask, Pages, RaggedTotals};
+
+pub use crate::ops::{Element, QUANT_BLOCK, TensorLayout};
 
 // The tree mask is made from one: no other module is needed for attention.
 #[doc(inline)]
@@ -135,13 +138,12 @@ pub(crate) fn variants(capabilities: &Capabilities) -> Vec<Kernel> {
             ] {
                 let mut problem = AttentionProblem::new(12, 4, head_dim, 64, 1024);
                 problem.value_dim = value_dim;
-                for tensor in [
-                    &mut problem.query,
-                    &mut problem.key,
-                    &mut problem.value,
-                    &mut problem.output,
-                ] {
+                for tensor in [&mut problem.key, &mut problem.value] {
                     tensor.element = element;
+                }
+                if !element.is_quantised() {
+                    problem.query.element = element;
+                    problem.output.element = element;
                 }
                 problem.mask = mask;
                 problem.lse = lse;
@@ -149,8 +151,32 @@ pub(crate) fn variants(capabilities: &Capabilities) -> Vec<Kernel> {
             }
         }
     }
-    for element in Element::ALL {
+    for element in Element::FLOATS {
         kernels.push(merge_states::kernel(64, element));
+    }
+    // Pages, whose size is a constant.
+    for (page_tokens, element) in [(16, Element::F32), (64, Element::F16), (256, Element::Q4)] {
+        for (mask, lse) in [
+            (Mask::Causal, true),
+            (Mask::None, true),
+            (Mask::Tree { max_nodes: 64 }, false),
+        ] {
+            let mut problem = AttentionProblem::new(12, 4, 64, 64, 1024);
+            problem.key.element = element;
+            problem.value.element = element;
+            if element == Element::F16 {
+                problem.query.element = element;
+            }
+            problem.mask = mask;
+            problem.lse = lse;
+            problem.pages = Some(Pages {
+                page_tokens,
+                pool_pages: 100,
+                table_stride: 64,
+                first_page: 0,
+            });
+            kernels.extend(all(capabilities, &problem));
+        }
     }
     // Everything on top, with each mask.
     for mask in [Mask::None, Mask::Causal, Mask::Tree { max_nodes: 64 }] {

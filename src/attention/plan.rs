@@ -74,12 +74,10 @@ fn prefill_refusal(problem: &AttentionProblem) -> Option<&'static str> {
     if problem.max_queries.saturating_mul(problem.group()) <= PREFILL_ABOVE {
         return Some("there are too few rows");
     }
-    if [Extra::Tree, Extra::Bias, Extra::Lse]
-        .iter()
-        .all(|extra| extras.contains(extra))
-    {
+    let buffers = extras.iter().filter(|extra| **extra != Extra::Heads);
+    if buffers.count() > 2 {
         return Some(
-            "tree, bias and LSE together take an eighth storage buffer, which Metal needs",
+            "three of pages, tree, bias and LSE take an eighth storage buffer, which Metal needs",
         );
     }
     None

@@ -115,6 +115,7 @@ async fn run(
             lengths: BufferView::whole(&lengths),
             bias: None,
             tree: None,
+            pages: None,
         },
     )?;
     let mut best = Duration::MAX;

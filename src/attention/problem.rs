@@ -1,97 +1,7 @@
 //! What is to be computed: shapes, storage, mask.
 
-use super::{AttentionError, kernels::MAX_HEADS};
+use super::{AttentionError, Element, TensorLayout, kernels::MAX_HEADS};
 use crate::tree;
-
-/// Element type of a tensor in memory. All arithmetic is f32.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Element {
-    /// 32-bit floats.
-    F32,
-    /// 16-bit floats, two to a word; needs no device feature.
-    F16,
-    /// The upper half of a 32-bit float, two to a word.
-    Bf16,
-}
-
-impl Element {
-    /// All element types.
-    pub const ALL: [Self; 3] = [Self::F32, Self::F16, Self::Bf16];
-
-    /// Bytes of one element.
-    pub fn bytes(self) -> u64 {
-        match self {
-            Self::F32 => 4,
-            Self::F16 | Self::Bf16 => 2,
-        }
-    }
-
-    /// Name in kernel variants.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::F32 => "f32",
-            Self::F16 => "f16",
-            Self::Bf16 => "bf16",
-        }
-    }
-}
-
-/// How a tensor lies in its view: element type, and strides in elements, multiples of 4. The head
-/// dimension is always contiguous.
-///
-/// ```
-/// use sunfleck::attention::{Element, TensorLayout};
-///
-/// // Keys and values of 8 heads of 128 that alternate by token: [key, (key or value), kv_head, dim].
-/// let mut key = TensorLayout::token_major(Element::F16, 4096, 8, 128);
-/// key.token_stride = 2 * 8 * 128;
-/// assert_eq!((key.head_stride, key.element.bytes()), (128, 2));
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TensorLayout {
-    /// Element type.
-    pub element: Element,
-    /// Elements from one sequence of the batch to the next.
-    pub batch_stride: u32,
-    /// Elements from one token to the next.
-    pub token_stride: u32,
-    /// Elements from one head to the next.
-    pub head_stride: u32,
-}
-
-impl TensorLayout {
-    /// `[batch, token, head, dim]`, dense.
-    pub fn token_major(element: Element, tokens: u32, heads: u32, dim: u32) -> Self {
-        Self {
-            element,
-            batch_stride: tokens.saturating_mul(heads).saturating_mul(dim),
-            token_stride: heads.saturating_mul(dim),
-            head_stride: dim,
-        }
-    }
-
-    /// `[batch, head, token, dim]`, dense: the layout of the caches in [`crate::cache`].
-    pub fn head_major(element: Element, tokens: u32, heads: u32, dim: u32) -> Self {
-        Self {
-            element,
-            batch_stride: tokens.saturating_mul(heads).saturating_mul(dim),
-            token_stride: dim,
-            head_stride: tokens.saturating_mul(dim),
-        }
-    }
-
-    /// Bytes from the first element to one past the last.
-    pub(super) fn extent(&self, batch: u32, tokens: u32, heads: u32, dim: u32) -> u64 {
-        let last = |count: u32, stride: u32| u64::from(count.saturating_sub(1)) * u64::from(stride);
-        // Saturating: strides and counts at their limits pass u64, and no view is that large.
-        last(batch, self.batch_stride)
-            .saturating_add(last(tokens, self.token_stride))
-            .saturating_add(last(heads, self.head_stride))
-            .saturating_add(u64::from(dim))
-            .saturating_mul(self.element.bytes())
-    }
-}
 
 /// Which keys a query sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -156,6 +66,21 @@ pub struct RaggedTotals {
     pub keys: u32,
 }
 
+/// Keys and values in pages (Kwon et al. 2023, PagedAttention): the pool's pages lie in the views of K and
+/// V, and a table in GPU memory names the page of each run of `page_tokens` tokens of a sequence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pages {
+    /// Tokens of a page: a power of 2 from 16 to 256.
+    pub page_tokens: u32,
+    /// Pages in the views of K and V. Entries of the table are cut to them.
+    pub pool_pages: u32,
+    /// Entries of one sequence in the table `[sequence, table_stride]`.
+    pub table_stride: u32,
+    /// The entry of key 0's page: others where the first pages of the sequences are attended to by
+    /// another call, as a shared prefix is.
+    pub first_page: u32,
+}
+
 impl BiasLayout {
     /// Bytes before the last row of keys.
     pub(super) fn extent(&self, batch: u32, heads: u32, queries: u32) -> u64 {
@@ -215,6 +140,9 @@ pub struct AttentionProblem {
     pub value: TensorLayout,
     /// `O`: `[batch, query, query_head, value_dim]` in any strides.
     pub output: TensorLayout,
+    /// Keys and values in pages of a pool. The batch strides of K and V are then from one page to the next,
+    /// and every sequence finds its pages in the table of the call.
+    pub pages: Option<Pages>,
     /// A ragged batch: the tokens of all sequences follow each other, and the lengths buffer says
     /// where each sequence starts. Batch strides are not used then.
     pub ragged: Option<RaggedTotals>,
@@ -273,6 +201,7 @@ impl AttentionProblem {
             key: dense(max_keys, kv_heads),
             value: dense(max_keys, kv_heads),
             output: dense(max_queries, query_heads),
+            pages: None,
             ragged: None,
             mask: Mask::Causal,
             window: None,
@@ -320,19 +249,28 @@ impl AttentionProblem {
             ("value", &self.value),
             ("output", &self.output),
         ] {
+            if layout.element.is_quantised() && !matches!(name, "key" | "value") {
+                return Err(AttentionError::Quantised {
+                    name,
+                    element: layout.element.name(),
+                });
+            }
+            let unit = layout.element.unit();
             for stride in [layout.batch_stride, layout.token_stride, layout.head_stride] {
-                if !stride.is_multiple_of(4) {
-                    return Err(AttentionError::Stride { name, stride });
+                if !stride.is_multiple_of(unit) {
+                    return Err(AttentionError::Stride { name, stride, unit });
                 }
             }
-            // Kernels count quads in u32.
-            if self.extent(name) / layout.element.bytes() / 4 > u64::from(u32::MAX) {
+            // Kernels count quads, or words of integers, in u32.
+            let unit_bits = layout.element.bits() * u64::from(unit);
+            if self.extent(name).saturating_mul(8) / unit_bits > u64::from(u32::MAX) {
                 return Err(AttentionError::TooLarge {
                     name,
                     bytes: self.extent(name),
                 });
             }
         }
+        self.check_pages()?;
         if self.output_rows_overlap() {
             return Err(AttentionError::Overlap { name: "output" });
         }
@@ -397,6 +335,40 @@ impl AttentionProblem {
         Ok(())
     }
 
+    fn check_pages(&self) -> Result<(), AttentionError> {
+        let Some(pages) = self.pages else {
+            return Ok(());
+        };
+        if !pages.page_tokens.is_power_of_two() || !(16..=256).contains(&pages.page_tokens) {
+            return Err(AttentionError::PageTokens {
+                page_tokens: pages.page_tokens,
+            });
+        }
+        if pages.pool_pages == 0 {
+            return Err(AttentionError::Zero { name: "pool_pages" });
+        }
+        let needed = (self.max_keys.div_ceil(pages.page_tokens)).saturating_add(pages.first_page);
+        if pages.table_stride < needed {
+            return Err(AttentionError::PageTable {
+                max_keys: self.max_keys,
+                page_tokens: pages.page_tokens,
+                needed,
+                given: pages.table_stride,
+            });
+        }
+        let entries = u64::from(pages.table_stride) * u64::from(self.batch);
+        if entries > u64::from(u32::MAX) {
+            return Err(AttentionError::TooLarge {
+                name: "pages",
+                bytes: entries.saturating_mul(4),
+            });
+        }
+        if matches!(self.mask, Mask::Tree { .. }) && self.bias.is_some() {
+            return Err(AttentionError::StorageBuffers);
+        }
+        Ok(())
+    }
+
     /// Whether two rows of the output share elements. Sorted by stride, each axis must step over
     /// all that the axes before it cover.
     fn output_rows_overlap(&self) -> bool {
@@ -428,11 +400,19 @@ impl AttentionProblem {
         self.ragged.map_or(self.max_keys, |ragged| ragged.keys)
     }
 
-    /// Stride from one sequence to the next: none in a ragged batch.
-    pub(super) fn batch_stride(&self, layout: &TensorLayout) -> u32 {
+    /// Stride from one sequence to the next, in what kernels address: none in a ragged batch.
+    pub(super) fn batch_units(&self, layout: &TensorLayout) -> u32 {
         match self.ragged {
             Some(_) => 0,
-            None => layout.batch_stride,
+            None => layout.units(layout.batch_stride),
+        }
+    }
+
+    /// As [`Self::batch_units`] for keys and values: from one page to the next where there are pages.
+    pub(super) fn kv_batch_units(&self, layout: &TensorLayout) -> u32 {
+        match self.pages {
+            Some(_) => layout.units(layout.batch_stride),
+            None => self.batch_units(layout),
         }
     }
 
@@ -444,10 +424,14 @@ impl AttentionProblem {
         };
         let (queries, keys) = (self.total_queries(), self.total_keys());
         let (heads, kv_heads) = (self.query_heads, self.kv_heads);
+        let (kv_batch, keys) = match self.pages {
+            Some(pages) => (pages.pool_pages, pages.page_tokens),
+            None => (batch, keys),
+        };
         match tensor {
             "query" => self.query.extent(batch, queries, heads, self.head_dim),
-            "key" => self.key.extent(batch, keys, kv_heads, self.head_dim),
-            "value" => self.value.extent(batch, keys, kv_heads, self.value_dim),
+            "key" => self.key.extent(kv_batch, keys, kv_heads, self.head_dim),
+            "value" => self.value.extent(kv_batch, keys, kv_heads, self.value_dim),
             _ => self.output.extent(batch, queries, heads, self.value_dim),
         }
     }

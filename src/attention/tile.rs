@@ -75,6 +75,8 @@ impl PrefillTile {
         // with `prefill.wgsl` and 0.61 s with the kernel for few rows.
         let software = (capabilities.class == AdapterClass::Software)
             .then_some("on a software adapter the kernel for few rows is faster");
+        // A tile never straddles two pages.
+        let page = problem.pages.map_or(u32::MAX, |pages| pages.page_tokens);
         vec![
             // On an H200, at 32 heads, d 128, 4096 x 4096: 143 TFLOP/s. 139 with 32 rows a
             // subgroup and 4 subgroups, whose registers spill; 139 with 16 subgroups and 16 keys;
@@ -82,7 +84,7 @@ impl PrefillTile {
             (
                 Self::Cooperative {
                     subgroups: 8,
-                    keys: 32,
+                    keys: page.min(32),
                 },
                 cooperative_refusal(capabilities, problem),
             ),
@@ -98,11 +100,25 @@ impl PrefillTile {
             // 4096: 28.4 TFLOP/s; 26.9 with 8 rows an invocation and 248 registers; 4.3 with
             // 8 x 16 invocations of 2 rows and no loads ahead.
             (
-                Self::Workgroup {
-                    rows: 64,
-                    keys: 64,
-                    chunk: 4,
-                    threads: [16, 16],
+                match page {
+                    0..32 => Self::Workgroup {
+                        rows: 32,
+                        keys: 16,
+                        chunk: 4,
+                        threads: [8, 8],
+                    },
+                    32..64 => Self::Workgroup {
+                        rows: 64,
+                        keys: 32,
+                        chunk: 4,
+                        threads: [8, 16],
+                    },
+                    _ => Self::Workgroup {
+                        rows: 64,
+                        keys: 64,
+                        chunk: 4,
+                        threads: [16, 16],
+                    },
                 },
                 software,
             ),

@@ -550,6 +550,7 @@ impl LayerBuilder<'_> {
             bias: None,
             lengths: step.view(),
             tree: None,
+            pages: None,
         })?;
         let gate_up = match (&fused, &apart, &a.gate) {
             (Some(matrix), _, _) => {

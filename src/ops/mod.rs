@@ -13,6 +13,7 @@ mod norm;
 mod rope;
 mod step;
 mod swiglu;
+mod tensor;
 
 pub use argmax::Argmax;
 pub use dispatch::Dispatch;
@@ -24,6 +25,7 @@ pub use norm::{RmsNorm, RmsNormIo, Rows};
 pub use rope::{CacheElement, Rope, RopeIo, RopeShape};
 pub use step::StepBuffer;
 pub use swiglu::SwiGlu;
+pub use tensor::{Element, QUANT_BLOCK, TensorLayout};
 
 use crate::gpu::{Capabilities, Kernel};
 

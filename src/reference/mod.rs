@@ -30,6 +30,7 @@ pub mod embedding;
 pub mod linear;
 pub mod norm;
 pub mod philox;
+pub mod quantised;
 pub mod reduce;
 pub mod rope;
 pub mod storage;

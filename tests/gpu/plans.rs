@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 
 use sunfleck::{
-    attention::{AttentionProblem, BiasLayout, Element, Mask, RaggedTotals},
+    attention::{AttentionProblem, BiasLayout, Element, Mask, Pages, RaggedTotals},
     gpu::Gpu,
     wgpu,
 };
@@ -76,6 +76,36 @@ fn problems() -> Vec<(String, AttentionProblem)> {
             keys: 9000,
         });
     });
+    let pages = |page_tokens| {
+        Some(Pages {
+            page_tokens,
+            pool_pages: 1000,
+            table_stride: 256,
+            first_page: 0,
+        })
+    };
+    for page_tokens in [16, 32, 64] {
+        push(&format!("pages of {page_tokens}"), &|p| {
+            p.pages = pages(page_tokens);
+        });
+    }
+    push("pages, tree and LSE", &|p| {
+        p.pages = pages(64);
+        p.mask = Mask::Tree { max_nodes: 256 };
+        p.lse = true;
+    });
+    push("int8 keys, int4 values, pages", &|p| {
+        p.pages = pages(64);
+        p.key.element = Element::Q8;
+        p.value.element = Element::Q4;
+    });
+    push("table too small", &|p| {
+        p.pages = pages(16).map(|p| Pages {
+            table_stride: 255,
+            ..p
+        })
+    });
+    push("odd pages", &|p| p.pages = pages(48));
     push("odd head", &|p| p.head_dim = 66);
     push("huge head", &|p| p.head_dim = 512);
     push("uneven groups", &|p| p.kv_heads = 3);

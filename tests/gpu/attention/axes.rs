@@ -27,7 +27,9 @@ pub const AXES: &[Axis] = &[
     ("lengths", &["full", "uneven", "empty", "ragged"]),
     (
         "placement",
-        &["token", "head", "gaps", "permuted", "joined"],
+        &[
+            "token", "head", "gaps", "permuted", "joined", "page16", "page64",
+        ],
     ),
     ("mask", &["none", "causal", "prefix", "tree"]),
     ("window", &["none", "1", "33", "300"]),
@@ -37,8 +39,8 @@ pub const AXES: &[Axis] = &[
     ("sinks", &["none", "sinks"]),
     ("lse", &["none", "lse"]),
     ("q", &["f32", "f16", "bf16"]),
-    ("k", &["f32", "f16", "bf16"]),
-    ("v", &["f32", "f16", "bf16"]),
+    ("k", &["f32", "f16", "bf16", "q8", "q4"]),
+    ("v", &["f32", "f16", "bf16", "q8", "q4"]),
     ("o", &["f32", "f16", "bf16"]),
     ("order", &["any", "invariant"]),
     ("recorded", &["capacity", "tight"]),
@@ -106,7 +108,9 @@ impl Case {
         let element = |name| match self.get(name) {
             "f32" => Element::F32,
             "f16" => Element::F16,
-            _ => Element::Bf16,
+            "bf16" => Element::Bf16,
+            "q8" => Element::Q8,
+            _ => Element::Q4,
         };
         let head_dim = self.number("head");
         Recipe {
@@ -126,7 +130,9 @@ impl Case {
                 "head" => Placement::HeadMajor,
                 "gaps" => Placement::Gaps,
                 "permuted" => Placement::Permuted,
-                _ => Placement::Joined,
+                "joined" => Placement::Joined,
+                "page16" => Placement::Paged(16),
+                _ => Placement::Paged(64),
             },
             mask,
             window: self.get("window").parse().ok(),
@@ -149,7 +155,11 @@ impl Case {
 
     /// Whether there is such a case, with at most `work` multiplications and additions.
     pub fn allowed(&self, work: u64) -> bool {
-        let fits = self.get("mask") != "tree" || self.number("queries") <= self.number("keys");
+        let tree = self.get("mask") == "tree";
+        let paged = self.get("placement").starts_with("page");
+        // Pages, a tree and a bias take more buffers than there are.
+        let fits = !(tree && paged && self.get("bias") != "none")
+            && (!tree || self.number("queries") <= self.number("keys"));
         let recipe = self.recipe();
         fits && recipe.work() <= work && recipe.largest_buffer() <= 64 << 20
     }

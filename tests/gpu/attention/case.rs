@@ -1,7 +1,9 @@
 //! One test case: a problem, the lengths of its sequences and their values, run on the GPU.
 
 use sunfleck::{
-    attention::{AttentionIo, AttentionProblem, Mask, TensorLayout, lengths, ragged_lengths},
+    attention::{
+        AttentionIo, AttentionProblem, Mask, Pages, TensorLayout, lengths, ragged_lengths,
+    },
     gpu::BufferView,
     tree::{DraftTree, blob_words},
 };
@@ -97,7 +99,8 @@ impl Case {
         let mut random = Random(seed);
         let [q_sizes, k_sizes, v_sizes, _] = self.sizes();
         let mut draw = |layout: &TensorLayout, sizes: Sizes| {
-            rounded(layout.element, random.normals(sizes.iter().product()))
+            let values = random.normals(sizes.iter().product());
+            rounded(layout.element, values, sizes[3])
         };
         let tensors = [
             (draw(&p.query, q_sizes), q_sizes, 0),
@@ -139,6 +142,14 @@ impl Case {
                 .storage_with(label, memory)
                 .map_err(|e| e.to_string())
         };
+        // Keys and values in the pool's pages, where there are pages.
+        let table = self.page_table();
+        let in_pages = |values: &[f32], sizes: Sizes| match p.pages {
+            Some(pages) => self.paged(pages, &table, values, sizes),
+            None => (values.to_vec(), sizes),
+        };
+        let (paged_k, k_sizes) = in_pages(&inputs.k, k_sizes);
+        let (paged_v, v_sizes) = in_pages(&inputs.v, v_sizes);
         let placed = |layout: &TensorLayout, values: &[f32], sizes: Sizes| {
             let mut memory = tensors::input_memory(extent(layout, sizes));
             scatter(&mut memory[RED_ZONE..], layout, values, sizes);
@@ -148,16 +159,16 @@ impl Case {
         let (k_bytes, v_bytes) = (extent(&p.key, k_sizes), extent(&p.value, v_sizes));
         let (key, value) = match self.value_offset {
             None => (
-                upload("k", &placed(&p.key, &inputs.k, k_sizes))?,
-                upload("v", &placed(&p.value, &inputs.v, v_sizes))?,
+                upload("k", &placed(&p.key, &paged_k, k_sizes))?,
+                upload("v", &placed(&p.value, &paged_v, v_sizes))?,
             ),
             Some(offset) => {
                 let mut memory = tensors::input_memory(k_bytes.max(offset + v_bytes));
-                scatter(&mut memory[RED_ZONE..], &p.key, &inputs.k, k_sizes);
+                scatter(&mut memory[RED_ZONE..], &p.key, &paged_k, k_sizes);
                 scatter(
                     &mut memory[RED_ZONE + offset..],
                     &p.value,
-                    &inputs.v,
+                    &paged_v,
                     v_sizes,
                 );
                 let both = upload("k and v", &memory)?;
@@ -177,6 +188,10 @@ impl Case {
             Mask::Tree { max_nodes } => Some(upload("tree", &self.blobs(max_nodes as usize))?),
             _ => None,
         };
+        let table_buffer = match p.pages {
+            Some(_) => Some(upload("pages", bytemuck::cast_slice(&table))?),
+            None => None,
+        };
         let bias = match &inputs.bias {
             Some(values) => Some(upload("bias", bytemuck::cast_slice(values))?),
             None => None,
@@ -192,6 +207,7 @@ impl Case {
             lse: p.lse.then(|| view(&lse, 0, lse_bytes)),
             lengths: BufferView::whole(&gpu_lengths),
             tree: tree.as_ref().map(BufferView::whole),
+            pages: table_buffer.as_ref().map(BufferView::whole),
             bias: bias.as_ref().map(BufferView::whole),
         };
         let attention = prepared.bind(&workspace, &io).map_err(|e| e.to_string())?;
@@ -203,7 +219,7 @@ impl Case {
         gpu.run(|pass| attention.encode(pass, queries, keys));
 
         let memory: Vec<u8> = gpu.read(&output);
-        let row_bytes = o_sizes[3] * p.output.element.bytes() as usize;
+        let row_bytes = p.output.element.row_bytes(p.value_dim) as usize;
         let written = self.written_rows(false).map(|row| {
             let start = row_start(&p.output, o_sizes, row);
             start..start + row_bytes
@@ -223,6 +239,49 @@ impl Case {
             output: values,
             lse: bytemuck::pod_collect_to_vec(&memory[RED_ZONE..][..lse_bytes]),
         })
+    }
+
+    /// The page table: pages in an order of no sequence's own, and nonsense where there is no key.
+    fn page_table(&self) -> Vec<u32> {
+        let Some(pages) = self.problem.pages else {
+            return Vec::new();
+        };
+        let mut free: Vec<u32> = (0..pages.pool_pages).collect();
+        let mut random = Random(u64::from(pages.pool_pages));
+        let mut table = vec![u32::MAX; (self.problem.batch * pages.table_stride) as usize];
+        for (sequence, (_, keys)) in self.sequences.iter().enumerate() {
+            for page in 0..keys.div_ceil(pages.page_tokens) {
+                let at = sequence as u32 * pages.table_stride + pages.first_page + page;
+                let taken = random.below(free.len() as u32) as usize;
+                table[at as usize] = free.swap_remove(taken);
+            }
+        }
+        table
+    }
+
+    /// Dense keys or values moved into the pages of a pool, `[page, slot, kv_head, dim]`, NaN where
+    /// there are none.
+    fn paged(
+        &self,
+        pages: Pages,
+        table: &[u32],
+        values: &[f32],
+        [_, _, heads, dim]: Sizes,
+    ) -> (Vec<f32>, Sizes) {
+        let slots = pages.page_tokens as usize;
+        let sizes = [pages.pool_pages as usize, slots, heads, dim];
+        let mut pool = vec![f32::NAN; sizes.iter().product()];
+        let token = heads * dim;
+        for (sequence, [_, first, _, keys]) in self.places().into_iter().enumerate() {
+            let entries =
+                &table[sequence * pages.table_stride as usize..][pages.first_page as usize..];
+            for key in 0..keys {
+                let slot = entries[key / slots] as usize * slots + key % slots;
+                let from = &values[(first + key) * token..][..token];
+                pool[slot * token..][..token].copy_from_slice(from);
+            }
+        }
+        (pool, sizes)
     }
 
     /// Rows that belong to a sequence, of the dense output or of the LSE, which is never ragged.

@@ -93,6 +93,7 @@ fn every_wrong_argument_is_a_typed_error() {
             lse: None,
             lengths: view(3 << 16),
             tree: None,
+            pages: None,
             bias: None,
         };
         assert!(prepared.bind(&workspace, &good).is_ok());

@@ -299,7 +299,7 @@ fn nodes_of_a_branch_differ_from_decoding_by_rounding_only() {
 fn stored_inputs_are_rounded_once() {
     // What the bits above rest on: rounding a rounded value changes nothing.
     for element in Element::ALL {
-        let once = rounded(element, Random(117).normals(1000));
-        assert_eq!(rounded(element, once.clone()), once);
+        let once = rounded(element, Random(117).normals(1000), 40);
+        assert_eq!(rounded(element, once.clone(), 40), once);
     }
 }

@@ -28,6 +28,7 @@ fn a_workspace_of_another_plan_is_refused_where_it_is_too_small() {
             lse: None,
             lengths: BufferView::whole(&buffer),
             tree: None,
+            pages: None,
             bias: None,
         };
         let error = large.bind(&workspace, &io).unwrap_err();

@@ -48,6 +48,7 @@ fn a_call_with_512_mib_of_scores_takes_17_mib() {
                 lengths: (&lengths).into(),
                 lse: None,
                 tree: None,
+                pages: None,
                 bias: None,
             };
             let call = prepared.bind(&workspace, &io).unwrap();
@@ -95,6 +96,7 @@ fn recording_a_call_allocates_no_buffer() {
                     lengths: (&lengths).into(),
                     lse: None,
                     tree: None,
+                    pages: None,
                     bias: None,
                 },
             )

@@ -1,7 +1,7 @@
 //! What a generated case is made of: the matrix picks from lists, random problems draw freely.
 
 use sunfleck::{
-    attention::{AttentionProblem, BiasLayout, Element, Mask, RaggedTotals, TensorLayout},
+    attention::{AttentionProblem, BiasLayout, Element, Mask, Pages, RaggedTotals, TensorLayout},
     tree::{DraftTree, DrawKind, NONE},
 };
 
@@ -47,6 +47,9 @@ pub enum Placement {
     Permuted,
     /// K and V interleaved in one buffer: for each token the heads of K, then those of V.
     Joined,
+    /// Pages of so many tokens for K and V, `[head, page, slot, dim]`, Q and O as
+    /// [`Self::TokenMajor`].
+    Paged(u32),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,14 +104,36 @@ impl Recipe {
         p.value = place(v, keys, self.kv_heads, self.value_dim);
         p.output = place(o, queries, heads, self.value_dim);
         let mut value_offset = None;
+        if let Placement::Paged(page_tokens) = self.placement {
+            let used = |keys: u32| keys.div_ceil(page_tokens);
+            let pages = Pages {
+                page_tokens,
+                pool_pages: self.sequences.iter().map(|s| used(s.1)).sum::<u32>() + 2,
+                table_stride: used(max_keys) + 4,
+                first_page: (self.seed % 3) as u32,
+            };
+            // In the pool a page takes the place of a sequence.
+            let pool = |element: Element, dim: u32| {
+                let dim = element.row_elements(dim);
+                TensorLayout {
+                    element,
+                    batch_stride: page_tokens * dim,
+                    token_stride: dim,
+                    head_stride: pages.pool_pages * page_tokens * dim,
+                }
+            };
+            p.key = pool(k, self.head_dim);
+            p.value = pool(v, self.value_dim);
+            p.pages = Some(pages);
+        }
         if self.placement == Placement::Joined {
             // A view starts at a multiple of 256 bytes, and so does the next token.
             let bytes = |element: Element, dim: u32| {
-                (self.kv_heads * dim * element.bytes() as u32).next_multiple_of(256)
+                (self.kv_heads * element.row_bytes(dim) as u32).next_multiple_of(256)
             };
             let (k_bytes, v_bytes) = (bytes(k, self.head_dim), bytes(v, self.value_dim));
             for layout in [&mut p.key, &mut p.value] {
-                layout.token_stride = (k_bytes + v_bytes) / layout.element.bytes() as u32;
+                layout.token_stride = (k_bytes + v_bytes) * 8 / layout.element.bits() as u32;
                 layout.batch_stride = layout.token_stride * keys;
             }
             value_offset = Some(k_bytes as usize);
@@ -183,26 +208,29 @@ impl Placement {
     /// Strides for sizes `[batch, token, head, dim]`; K and V that are joined get theirs later.
     fn layout(self, element: Element, [batch, tokens, heads, dim]: [u32; 4]) -> TensorLayout {
         match self {
-            Self::TokenMajor | Self::Joined => {
+            Self::TokenMajor | Self::Joined | Self::Paged(_) => {
                 TensorLayout::token_major(element, tokens, heads, dim)
             }
             Self::HeadMajor => TensorLayout::head_major(element, tokens, heads, dim),
             Self::Gaps => {
-                let token_stride = dim + 4;
+                let token_stride = element.row_elements(dim) + 8;
                 let head_stride = tokens * token_stride + 8;
                 TensorLayout {
                     element,
-                    batch_stride: heads * head_stride + 12,
+                    batch_stride: heads * head_stride + 24,
                     token_stride,
                     head_stride,
                 }
             }
-            Self::Permuted => TensorLayout {
-                element,
-                batch_stride: tokens * dim,
-                token_stride: dim,
-                head_stride: batch * tokens * dim,
-            },
+            Self::Permuted => {
+                let dim = element.row_elements(dim);
+                TensorLayout {
+                    element,
+                    batch_stride: tokens * dim,
+                    token_stride: dim,
+                    head_stride: batch * tokens * dim,
+                }
+            }
         }
     }
 }

@@ -45,7 +45,7 @@ fn storage_types_in_any_mix() {
         for mix in 0..9 {
             // Every pair of types meets in query and key, and in key and output.
             let [query, key, value, output] =
-                [mix, mix / 3, 2 * mix, mix / 3 + mix].map(|i| Element::ALL[i % 3]);
+                [mix, mix / 3, 2 * mix, mix / 3 + mix].map(|i| Element::FLOATS[i % 3]);
             let mut mixed = case(6, 2, 40, 3, 50);
             let p = &mut mixed.problem;
             p.query.element = query;

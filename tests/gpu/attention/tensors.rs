@@ -2,7 +2,10 @@
 
 use sunfleck::{
     attention::{Element, TensorLayout},
-    reference::storage::Storage,
+    reference::{
+        quantised::{self, Integers},
+        storage::Storage,
+    },
 };
 
 /// Bytes of foreign memory before and after each view; a multiple of the alignment of views.
@@ -25,8 +28,21 @@ pub fn storage(element: Element) -> Storage {
     }
 }
 
-/// `values` as a load from `element` gives them.
-pub fn rounded(element: Element, values: Vec<f32>) -> Vec<f32> {
+/// The integers of a quantised type.
+fn integers(element: Element) -> Option<Integers> {
+    match element {
+        Element::Q8 => Some(Integers::Eight),
+        Element::Q4 => Some(Integers::Four),
+        _ => None,
+    }
+}
+
+/// `values`, rows of `dim`, as a load from `element` gives them.
+pub fn rounded(element: Element, values: Vec<f32>, dim: usize) -> Vec<f32> {
+    if let Some(integers) = integers(element) {
+        let row = |row| quantised::decode(integers, &quantised::encode(integers, row), dim);
+        return values.chunks(dim).flat_map(row).collect();
+    }
     let storage = storage(element);
     let round = |value: f32| storage.round(f64::from(value)) as f32;
     values.into_iter().map(round).collect()
@@ -37,8 +53,8 @@ pub fn extent(layout: &TensorLayout, [batch, tokens, heads, dim]: Sizes) -> usiz
     let last = (batch - 1) * layout.batch_stride as usize
         + (tokens - 1) * layout.token_stride as usize
         + (heads - 1) * layout.head_stride as usize
-        + dim;
-    (last * layout.element.bytes() as usize).next_multiple_of(4)
+        + layout.element.row_elements(dim as u32) as usize;
+    (last * layout.element.bits() as usize / 8).next_multiple_of(4)
 }
 
 /// First byte in its view of row `row` of the dense tensor.
@@ -47,7 +63,7 @@ pub fn row_start(layout: &TensorLayout, [_, tokens, heads, _]: Sizes, row: usize
     let element = batch * layout.batch_stride as usize
         + token * layout.token_stride as usize
         + head * layout.head_stride as usize;
-    element * layout.element.bytes() as usize
+    element * layout.element.bits() as usize / 8
 }
 
 /// Memory for inputs: a red zone, `bytes` and a red zone, all NaN.
@@ -66,6 +82,12 @@ pub fn scatter(view: &mut [u8], layout: &TensorLayout, values: &[f32], sizes: Si
     for (row, values) in values.chunks_exact(sizes[3]).enumerate() {
         let row = &mut view[row_start(layout, sizes, row)..];
         match layout.element {
+            Element::Q8 | Element::Q4 if values[0].is_nan() => {} // foreign: stays NaN
+            Element::Q8 | Element::Q4 => {
+                let integers = integers(layout.element).unwrap();
+                let words = quantised::encode(integers, values);
+                row[..words.len() * 4].copy_from_slice(bytemuck::cast_slice(&words));
+            }
             Element::F16 => {
                 for (at, value) in row.chunks_exact_mut(2).zip(values) {
                     at.copy_from_slice(&half::f16::from_f32(*value).to_ne_bytes());
@@ -84,7 +106,7 @@ pub fn scatter(view: &mut [u8], layout: &TensorLayout, values: &[f32], sizes: Si
 /// The values that [`scatter`] put there.
 pub fn gather(view: &[u8], layout: &TensorLayout, sizes: Sizes) -> Vec<f32> {
     let [batch, tokens, heads, dim] = sizes;
-    let bytes = layout.element.bytes() as usize;
+    let bytes = layout.element.bits() as usize / 8;
     let mut values = Vec::with_capacity(batch * tokens * heads * dim);
     for row in 0..batch * tokens * heads {
         let row = &view[row_start(layout, sizes, row)..][..dim * bytes];
