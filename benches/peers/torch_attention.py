@@ -179,7 +179,7 @@ def measure(torch, case, peer, query, caches, seconds):
     attention = call(torch, case, peer)
     try:
         error = difference(torch, case, attention, query, *caches[0])
-    except RuntimeError as refusal:
+    except (RuntimeError, ValueError) as refusal:
         return {"refused": str(refusal).strip().splitlines()[-1]}
     if not error <= SAME:  # NaN is not
         return {"refused": f"its result is another: normalised mean squared error {error:.1e}"}

@@ -47,11 +47,20 @@ struct Outcome {
 
 impl Pack {
     fn of(programs: &[(&str, &str)], model: Option<&[u8]>) -> Pack {
+        Pack::made([programs, &[("sunfleck", PROGRAM)]].concat(), model)
+    }
+
+    /// With another `sunfleck` among the programs.
+    fn with_own_program(programs: &[(&str, &str)]) -> Pack {
+        Pack::made(programs.to_vec(), None)
+    }
+
+    fn made(programs: Vec<(&str, &str)>, model: Option<&[u8]>) -> Pack {
         let outer = tempfile::tempdir().unwrap();
         let folder = outer.path().join("my pack");
         fs::create_dir_all(folder.join("bin")).unwrap();
         let mut content = Content::default();
-        for (name, text) in programs.iter().chain(&[("sunfleck", PROGRAM)]) {
+        for (name, text) in programs {
             let name = format!("bin/{name}");
             let path = folder.join(&name);
             fs::write(&path, text).unwrap();
@@ -301,4 +310,52 @@ fn unknown_command_gets_the_usage() {
     assert_eq!(outcome.code, Some(2));
     assert!(outcome.said.contains("Usage:"), "{}", outcome.said);
     assert_eq!(pack.run(&["--help"]).code, Some(0));
+}
+
+/// Lists a software adapter, and a GPU where the packed loader is used.
+const NEEDS_LOADER: &str = r#"#!/bin/sh
+case $1 in
+--version) echo sunfleck 0 ;;
+adapters)
+    gpu=''
+    case ${LD_LIBRARY_PATH:-} in
+    *'my pack/loader/lib'*) gpu='{"name":"GPU","backend":"vulkan","device_type":"DiscreteGpu","driver":"d"},' ;;
+    esac
+    echo "[$gpu"'{"name":"llvmpipe","backend":"vulkan","device_type":"Cpu","driver":"m"}]'
+    ;;
+esac
+"#;
+
+#[test]
+fn packed_loader_is_used_where_the_machine_finds_no_gpu() {
+    let library_path = "#!/bin/sh\necho \"path: ${LD_LIBRARY_PATH:-none}\"\n\
+                        echo 'test result: ok. 1 passed; 0 failed; 0 ignored'\n";
+    let programs = [("test-gpu", library_path), ("sunfleck", NEEDS_LOADER)];
+    let pack = Pack::with_own_program(&programs);
+    assert_eq!(pack.run(&["test"]).code, Some(0));
+    assert_eq!(pack.summary("test")["machine"]["adapter"], "llvmpipe");
+    assert!(pack.result("test-gpu.log").contains("path: none"));
+
+    fs::create_dir_all(pack.path("loader/lib")).unwrap();
+    assert_eq!(pack.run(&["test"]).code, Some(0));
+    assert_eq!(pack.summary("test")["machine"]["adapter"], "GPU");
+    assert!(pack.result("test-gpu.log").contains("loader/lib"));
+
+    // Without need, the machine's own loader is the right one.
+    let pack = Pack::of(&[("test-gpu", library_path)], None);
+    fs::create_dir_all(pack.path("loader/lib")).unwrap();
+    assert_eq!(pack.run(&["test"]).code, Some(0));
+    assert!(pack.result("test-gpu.log").contains("path: none"));
+}
+
+#[test]
+fn step_that_is_cut_off_has_no_exit_status() {
+    let looks = "#!/bin/sh\ncp results/summary-test.json results/during.json\n\
+                 echo 'test result: ok. 1 passed; 0 failed; 0 ignored'\n";
+    let pack = Pack::of(&[("test-a", PASSES), ("test-b", looks)], None);
+    assert_eq!(pack.run(&["test"]).code, Some(0));
+    let during: Value = serde_json::from_str(&pack.result("during.json")).unwrap();
+    assert_eq!(during["steps"][0]["exit"], 0);
+    assert_eq!(during["steps"][1]["name"], "test-b");
+    assert!(during["steps"][1]["exit"].is_null() && during["exit"].is_null());
 }
