@@ -143,10 +143,10 @@ impl Report {
             }
         }
         text.push_str(&aligned(&lines));
-        text.push_str(&self.peer_table());
         for note in notes {
             let _ = writeln!(text, "! {note}");
         }
+        text.push_str(&self.peer_table());
         text
     }
 
