@@ -50,6 +50,8 @@ const HARDWARE: &[Case] = &[
     //   kind       element heads kv  dim queries keys  causal
     case("prefill", F32,    32,  32,  128, 4096, 4096,  false),
     case("prefill", F16,    32,  32,  128, 4096, 4096,  false),
+    case("prefill", F32,    32,  32,  128, 4096, 4096,  true),
+    case("prefill", F16,    32,  32,  128, 4096, 4096,  true),
     case("prefill", F32,    32,  32,   64, 4096, 4096,  false),
     case("prefill", F16,    32,   8,  128, 4096, 4096,  true),
     case("prefill", F32,    32,   8,  128,  512,  512,  true),

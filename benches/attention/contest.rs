@@ -12,13 +12,13 @@ use crate::{
     adapter::BenchGpu,
     cases::Case,
     kernel_names,
-    peaks::{Yardstick, stream_bytes},
+    peaks::{Variant, Yardstick, stream_bytes},
     report::{Outcome, Side},
     rival,
     roofline::Rates,
     tensors::{self, Tensors},
     timing::{Timer, Work, best},
-    turns::{Turn, ratio, samples},
+    turns::{PeakSamples, Turn, ratio, samples},
 };
 
 /// Turns that a median should have, where criterion's `--quick` asks for less ...
@@ -135,12 +135,19 @@ impl Contest {
             if let Some(yardstick) = yardstick
                 && self.spent[2] < self.spent[0] / 2.0
             {
-                let samples = [yardstick.fma, yardstick.read].map(|variant| {
+                let sample = |variant: &Variant| {
                     let calls = variant.work.calls_for(self.pace.sample / 2.0);
                     timer.sample(&variant.work, calls)
-                });
-                self.spent[2] += samples.iter().map(|sample| sample.wall).sum::<f64>();
-                turn.peaks = Some(samples);
+                };
+                let matrix = yardstick.matrix.filter(|_| self.on_matrices());
+                let peaks = PeakSamples {
+                    fma: sample(yardstick.fma),
+                    read: sample(yardstick.read),
+                    matrix: matrix.map(sample),
+                };
+                let all = [Some(peaks.fma), Some(peaks.read), peaks.matrix];
+                self.spent[2] += all.iter().flatten().map(|s| s.wall).sum::<f64>();
+                turn.peaks = Some(peaks);
             }
             // A slow rival is warm at once, and may not have a second turn.
             let rival = turn.rival.map_or(0.0, |sample| sample.wall);
@@ -152,19 +159,30 @@ impl Contest {
         Duration::from_secs_f64(time * calls as f64 / done as f64)
     }
 
+    /// Whether the kernel of the case computes with cooperative matrices.
+    fn on_matrices(&self) -> bool {
+        self.kernels
+            .first()
+            .is_some_and(|name| kernel_names::on_matrices(name))
+    }
+
     /// What was measured; `None` without a yardstick.
     pub fn outcome(self, case: &Case, yardstick: &Yardstick<'_>) -> Option<Outcome> {
         let turns = &self.turns;
-        let [fma, read] = [0, 1].map(|i| move |turn: &Turn| turn.peaks.map(|peaks| peaks[i]));
+        let fma = |turn: &Turn| turn.peaks.map(|peaks| peaks.fma);
+        let read = |turn: &Turn| turn.peaks.map(|peaks| peaks.read);
+        let matrix = |turn: &Turn| turn.peaks.and_then(|peaks| peaks.matrix);
         let rates = Rates {
             fma: yardstick.fma.rate(&samples(turns, fma))?,
             read: yardstick.read.rate(&samples(turns, read))?,
+            matrix: (yardstick.matrix).and_then(|variant| variant.rate(&samples(turns, matrix))),
         };
-        let limit = rates.limit(case.flops(), case.bytes());
+        let limit = rates.limit(case.flops(), case.bytes(), self.on_matrices());
         // Calls of the peak's kernel that cost what the case costs, times the calls of the case
         // that take as long as one of them.
-        let of_limit = match limit.name {
-            "FMA" => case.flops() as f64 / yardstick.fma.cost * ratio(turns, fma)?,
+        let of_limit = match (limit.name, yardstick.matrix) {
+            ("matrix", Some(variant)) => case.flops() as f64 / variant.cost * ratio(turns, matrix)?,
+            ("FMA", _) => case.flops() as f64 / yardstick.fma.cost * ratio(turns, fma)?,
             _ => case.bytes() as f64 / yardstick.read.cost * ratio(turns, read)?,
         };
         Some(Outcome {

@@ -38,6 +38,13 @@ fn block_rows(text: &str) -> Option<u32> {
         .flatten()
 }
 
+/// Whether the kernel of this name computes with cooperative matrices.
+pub fn on_matrices(name: &str) -> bool {
+    name.split('/')
+        .nth(1)
+        .is_some_and(|family| family.ends_with("_cooperative"))
+}
+
 /// A name as short as a table needs it: family, and what follows the mask. Storage, head size and
 /// mask are in the case's name.
 pub fn short(name: &str) -> String {

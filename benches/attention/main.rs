@@ -7,6 +7,7 @@
 //!
 //! - `SUNFLECK_BENCH_ADAPTER` picks an adapter by a part of its name (default: the first).
 //! - `SUNFLECK_BENCH_PROFILE=floor` plans without optional features and on WebGPU's least limits.
+//! - `SUNFLECK_BENCH_PEERS` names a file of `benches/peers/torch_attention.py`, to report beside it.
 //! - `SUNFLECK_BENCH_OUT` names the folder for the files (default: `sunfleck-bench` in cargo's
 //!   target folder).
 
@@ -16,7 +17,9 @@ mod clock;
 mod contest;
 mod kernel_names;
 mod machine;
+mod matrix_products;
 mod peaks;
+mod peers;
 mod pipelines;
 mod plot;
 mod random;
@@ -35,6 +38,7 @@ use criterion::{Criterion, SamplingMode, Throughput};
 use adapter::{BenchGpu, Profile};
 use contest::{Contest, Pace};
 use peaks::{PeakBench, Yardstick};
+use peers::Peers;
 use report::{Report, Row};
 use timing::Timer;
 
@@ -44,6 +48,13 @@ fn main() -> ExitCode {
     let measuring = given("--bench") && !given("--test") && !given("--list");
     let quick = given("--quick");
 
+    let peers = match Peers::from_environment() {
+        Ok(peers) => peers,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
     let gpu = BenchGpu::open();
     let timer = Timer::new(&gpu.gpu);
     let peak_bench = measuring.then(|| PeakBench::new(&gpu.gpu, gpu.software(), quick));
@@ -68,6 +79,7 @@ fn main() -> ExitCode {
             machine: machine::describe(&gpu),
             peaks,
             rows,
+            peers,
         };
         print!("\n{}", report.table());
         if let Err(error) = write(&report, &gpu) {

@@ -1,4 +1,5 @@
-//! Measures the adapter's peaks: multiply-adds that stay in registers, and a streaming read.
+//! Measures the adapter's peaks: multiply-adds and products of matrices that stay in registers, and
+//! a streaming read.
 //!
 //! What is fastest differs between adapters, so several variants run and the best counts. The
 //! fastest run again in turns with every case: a machine that is shared, or throttles, changes its
@@ -13,6 +14,7 @@ use sunfleck::{
 
 use crate::{
     clock::{Clock, Sample},
+    matrix_products::{self, BLOCKINGS, Blocking},
     pipelines, random,
     roofline::{Peak, Peaks},
     statistics::Spread,
@@ -38,12 +40,14 @@ impl Variant {
     }
 }
 
-/// The two kernels that reached the peaks which bind.
+/// The kernels that reached the peaks which bind.
 pub struct Yardstick<'a> {
     /// Multiply-adds of f32.
     pub fma: &'a Variant,
     /// Streaming read.
     pub read: &'a Variant,
+    /// Products of matrices, where there are any.
+    pub matrix: Option<&'a Variant>,
 }
 
 /// The peak kernels, compiled.
@@ -51,6 +55,7 @@ pub struct PeakBench {
     fma: Vec<Variant>,
     fma_f16: Vec<Variant>,
     read: Vec<Variant>,
+    matrix: Vec<Variant>,
     seconds: f64, // of a sample
     samples: usize,
 }
@@ -83,6 +88,10 @@ impl PeakBench {
             fma: fma(false),
             fma_f16: if f16 { fma(true) } else { vec![] },
             read: read.into(),
+            matrix: match gpu.capabilities().cooperative_matrices {
+                true => BLOCKINGS.iter().map(|one| matrix(gpu, *one)).collect(),
+                false => vec![],
+            },
             seconds: if software { 0.04 } else { 0.02 },
             samples: if quick { 3 } else { 7 },
         }
@@ -95,6 +104,7 @@ impl PeakBench {
             fma: peak(&self.fma),
             fma_f16: (!self.fma_f16.is_empty()).then(|| peak(&self.fma_f16)),
             read: peak(&self.read),
+            matrix: (!self.matrix.is_empty()).then(|| peak(&self.matrix)),
         }
     }
 
@@ -107,6 +117,7 @@ impl PeakBench {
         Yardstick {
             fma: &self.fma[find(&self.fma, &peaks.fma)],
             read: &self.read[find(&self.read, &peaks.read)],
+            matrix: (peaks.matrix.as_ref()).map(|peak| &self.matrix[find(&self.matrix, peak)]),
         }
     }
 
@@ -205,6 +216,27 @@ fn fma(gpu: &Gpu, software: bool, f16: bool, fused: bool, accumulators: u32) -> 
             pass.dispatch_workgroups(groups, 1, 1);
         }),
         cost: cost as f64,
+    }
+}
+
+/// Products of matrices of random numbers: of zeros, a GPU that throttles computes more.
+fn matrix(gpu: &Gpu, blocking: Blocking) -> Variant {
+    let pipeline = pipelines::compile(gpu, &blocking.name(), &blocking.wgsl());
+    let params = pipelines::uniform(gpu, &[matrix_products::STEPS, 0, 0, 0]);
+    let factors = random::numbers(5, blocking.factor_elements() as usize);
+    let factors: Vec<_> = factors.into_iter().map(half::f16::from_f32).collect();
+    let factors = gpu.storage_with("factors", &factors);
+    let result = gpu.storage("products", u64::from(blocking.result_elements()) * 4);
+    let (factors, result) = (factors.expect("small"), result.expect("small"));
+    let group = pipelines::bind(gpu, &pipeline, &[&params, &factors, &result]);
+    Variant {
+        name: blocking.name(),
+        work: Work::new(move |pass, _| {
+            pass.set_pipeline(&pipeline);
+            pass.set_bind_group(0, &group, &[]);
+            pass.dispatch_workgroups(matrix_products::GROUPS, 1, 1);
+        }),
+        cost: blocking.operations(),
     }
 }
 

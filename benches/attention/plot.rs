@@ -71,8 +71,12 @@ pub fn svg(report: &Report) -> String {
                 .set("height", height),
         )
         .add(text(16.0, 28.0, "title", "start", &title));
+    let matrix = report.peaks.matrix.as_ref().map_or(String::new(), |peak| {
+        let rate = in_thousands(peak.rate, "FLOP/s");
+        format!("{rate} of products of matrices, ")
+    });
     let subtitle = format!(
-        "Fraction of the peak that binds: {} of f32 multiply-adds, or {} of streaming reads",
+        "Fraction of the peak that binds: {matrix}{} of f32 multiply-adds, or {} of streaming reads",
         in_thousands(report.peaks.fma.rate, "FLOP/s"),
         in_thousands(report.peaks.read.rate, "B/s"),
     );

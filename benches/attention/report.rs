@@ -8,6 +8,7 @@ use crate::{
     cases::Case,
     clock::{Clock, Sample},
     kernel_names,
+    peers::Peers,
     roofline::{Limit, Peak, Peaks, Rates, drift},
     statistics::Spread,
 };
@@ -20,6 +21,8 @@ pub struct Report {
     pub peaks: Peaks,
     /// The cases that ran, or why one did not.
     pub rows: Vec<Row>,
+    /// Other programs on the same cases.
+    pub peers: Option<Peers>,
 }
 
 /// A case of the report.
@@ -105,15 +108,18 @@ impl Report {
         let mut text = String::new();
         for (name, value) in &self.machine {
             // Writing to a String cannot fail.
-            let _ = writeln!(text, "{name:<9} {value}");
+            let _ = writeln!(text, "{name:<11} {value}");
         }
         let mut peak = |name: &str, peak: &Peak, unit: &str| {
             let rate = in_thousands(peak.rate, unit);
-            let _ = writeln!(text, "{name:<9} {rate} ({})", peak.variant);
+            let _ = writeln!(text, "{name:<11} {rate} ({})", peak.variant);
         };
         peak("f32 peak", &self.peaks.fma, "FLOP/s");
         if let Some(f16) = &self.peaks.fma_f16 {
             peak("f16 peak", f16, "FLOP/s");
+        }
+        if let Some(matrix) = &self.peaks.matrix {
+            peak("matrix peak", matrix, "FLOP/s");
         }
         peak("read peak", &self.peaks.read, "B/s");
         text.push('\n');
@@ -140,7 +146,32 @@ impl Report {
         for note in notes {
             let _ = writeln!(text, "! {note}");
         }
+        text.push_str(&self.peer_table());
         text
+    }
+
+    /// The table of peers; empty without any.
+    fn peer_table(&self) -> String {
+        let Some(peers) = &self.peers else {
+            return String::new();
+        };
+        let mut lines = vec![
+            ["case", "peer", "time", "speed-up"]
+                .map(str::to_owned)
+                .to_vec(),
+        ];
+        for row in &self.rows {
+            let ours = row.outcome.as_ref().map(|ours| ours.ours.seconds.median);
+            for peer in peers.of(&row.case.name()) {
+                let cells = match (&peer.seconds, &ours) {
+                    (Ok(theirs), Ok(ours)) => [seconds(*theirs), format!("{:.2} x", theirs / ours)],
+                    (Ok(theirs), Err(_)) => [seconds(*theirs), "-".into()],
+                    (Err(reason), _) => [reason.clone(), "-".into()],
+                };
+                lines.push([vec![row.case.name(), peer.name], cells.into()].concat());
+            }
+        }
+        format!("\nPeers: {}\n{}", peers.source(), aligned(&lines))
     }
 
     /// Everything, for programs. Times are in seconds, rates in operations or bytes a second.
@@ -162,15 +193,19 @@ impl Report {
             "peaks": {
                 "fma_f32": peak(&self.peaks.fma),
                 "fma_f16": self.peaks.fma_f16.as_ref().map(peak),
+                "matrix": self.peaks.matrix.as_ref().map(peak),
                 "read": peak(&self.peaks.read),
             },
-            "cases": self.rows.iter().map(row).collect::<Vec<_>>(),
+            "peers": self.peers.as_ref().map(Peers::json),
+            "cases": (self.rows.iter())
+                .map(|one| row(one, self.peers.as_ref()))
+                .collect::<Vec<_>>(),
         })
     }
 }
 
 /// A case, for programs.
-fn row(row: &Row) -> Value {
+fn row(row: &Row, peers: Option<&Peers>) -> Value {
     let case = &row.case;
     let mut value = json!({
         "name": case.name(),
@@ -218,11 +253,17 @@ fn row(row: &Row) -> Value {
     value["kernels"] = json!(outcome.kernels);
     value["cache_copies"] = json!(outcome.copies);
     value["nmse_to_naive"] = json!(outcome.nmse);
-    value["peaks"] = json!({ "fma_f32": rates.fma, "read": rates.read });
+    value["peaks"] = json!({
+        "fma_f32": rates.fma,
+        "matrix": rates.matrix,
+        "read": rates.read,
+    });
     value["limit"] = json!({ "peak": limit.name, "seconds": limit.seconds });
     value["sunfleck"] = side(&outcome.ours, Some(outcome.of_limit));
     value["naive"] = json!(rival.map(|rival| side(rival, outcome.rival_of_limit())));
     value["speed_up"] = json!(outcome.speed_up);
+    value["peers"] =
+        json!(peers.map(|peers| peers.beside(&case.name(), outcome.ours.seconds.median)));
     value
 }
 

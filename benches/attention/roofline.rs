@@ -19,6 +19,9 @@ pub struct Peaks {
     pub fma: Peak,
     /// The same in f16, where shaders have it. The kernels compute in f32: for information.
     pub fma_f16: Option<Peak>,
+    /// Products of cooperative matrices of f16 with sums of f32, in operations a second, where
+    /// kernels may use them.
+    pub matrix: Option<Peak>,
     /// Bytes a second of a read through memory larger than the caches.
     pub read: Peak,
 }
@@ -29,36 +32,44 @@ impl Peaks {
         Rates {
             fma: self.fma.rate,
             read: self.read.rate,
+            matrix: self.matrix.as_ref().map(|peak| peak.rate),
         }
     }
 }
 
-/// Both peaks that bind, at one time: a machine that is shared or throttles is not always as fast.
+/// The peaks that bind, at one time: a machine that is shared or throttles is not always as fast.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rates {
     /// Operations of f32 a second.
     pub fma: f64,
     /// Bytes a second.
     pub read: f64,
+    /// Operations a second of products of matrices, where they were measured.
+    pub matrix: Option<f64>,
 }
 
 /// What stops a perfect kernel from being faster.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Limit {
-    /// The peak that binds: `FMA` or `read`.
+    /// The peak that binds: `FMA`, `matrix` or `read`.
     pub name: &'static str,
     /// Seconds that are needed at that peak.
     pub seconds: f64,
 }
 
 impl Rates {
-    /// The later of the two peaks for so many operations and bytes.
-    pub fn limit(&self, flops: u64, bytes: u64) -> Limit {
-        let compute = flops as f64 / self.fma;
+    /// The later of two peaks for so many operations and bytes: that of reading, and that of what
+    /// the kernel computes with, products of matrices or multiply-adds.
+    pub fn limit(&self, flops: u64, bytes: u64, on_matrices: bool) -> Limit {
+        let (name, rate) = match self.matrix.filter(|_| on_matrices) {
+            Some(matrix) => ("matrix", matrix),
+            None => ("FMA", self.fma),
+        };
+        let compute = flops as f64 / rate;
         let read = bytes as f64 / self.read;
         match compute > read {
             true => Limit {
-                name: "FMA",
+                name,
                 seconds: compute,
             },
             false => Limit {

@@ -42,7 +42,7 @@ impl Tensors {
                 _ => gpu.storage_with(name, &numbers),
             }
         };
-        let cache_bytes = 2 * case.key_elements() * case.element.bytes();
+        let cache_bytes = 2 * case.key_elements() * case.element.bits() / 8;
         let copies = stream.div_ceil(cache_bytes).clamp(1, MAX_COPIES);
         let first = [
             tensor("key", 3, case.key_elements())?,
@@ -60,7 +60,7 @@ impl Tensors {
             gpu.queue().submit([encoder.finish()]);
         }
         caches.push(first);
-        let output_bytes = case.query_elements() * case.element.bytes();
+        let output_bytes = case.query_elements() * case.element.bits() / 8;
         Ok(Self {
             query: tensor("query", 2, case.query_elements())?,
             caches,

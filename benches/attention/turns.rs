@@ -13,8 +13,19 @@ pub struct Turn {
     pub ours: Sample,
     /// The rival, unless it paused.
     pub rival: Option<Sample>,
-    /// The multiply-adds and the read, unless they paused.
-    pub peaks: Option<[Sample; 2]>,
+    /// The peaks, unless they paused.
+    pub peaks: Option<PeakSamples>,
+}
+
+/// Samples of the peaks in one turn.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PeakSamples {
+    /// Multiply-adds.
+    pub fma: Sample,
+    /// The streaming read.
+    pub read: Sample,
+    /// Products of matrices, where the kernel computes with them.
+    pub matrix: Option<Sample>,
 }
 
 /// Samples of one side in all turns.

@@ -3,13 +3,17 @@
 use crate::roofline::*;
 
 fn rates(fma: f64, read: f64) -> Rates {
-    Rates { fma, read }
+    Rates {
+        fma,
+        read,
+        matrix: None,
+    }
 }
 
 #[test]
 fn the_slower_of_both_peaks_binds() {
     let limit = |flops, bytes| {
-        let limit = rates(100.0, 10.0).limit(flops, bytes);
+        let limit = rates(100.0, 10.0).limit(flops, bytes, false);
         (limit.name, limit.seconds)
     };
     assert_eq!(limit(1000, 10), ("FMA", 10.0));

@@ -8,6 +8,10 @@ mod cases;
 mod clock;
 #[path = "../../benches/attention/kernel_names.rs"]
 mod kernel_names;
+#[path = "../../benches/attention/matrix_products.rs"]
+mod matrix_products;
+#[path = "../../benches/attention/peers.rs"]
+mod peers;
 #[path = "../../benches/attention/plot.rs"]
 mod plot;
 #[path = "../../benches/attention/report.rs"]
@@ -23,6 +27,8 @@ mod clocks;
 mod flops;
 mod kernels;
 mod limits;
+mod matrices;
+mod peer_files;
 mod plots;
 mod spreads;
 mod tables;

@@ -30,13 +30,14 @@ pub fn report(nmse: f64, naive: Option<Side>) -> Report {
     let rates = Rates {
         fma: 120e9,
         read: 14e9,
+        matrix: None,
     };
     let outcome = Outcome {
         kernels: vec!["attention/decode/f32-f32-f32/d64/none/r8/subgroup8".into()],
         copies: 3,
         nmse,
         rates,
-        limit: rates.limit(small.flops(), small.bytes()),
+        limit: rates.limit(small.flops(), small.bytes(), false),
         of_limit: 0.71,
         speed_up: naive.as_ref().map(|_| 5.0),
         ours: side(0.004).unwrap(),
@@ -47,6 +48,7 @@ pub fn report(nmse: f64, naive: Option<Side>) -> Report {
         peaks: Peaks {
             fma: peak(100e9),
             fma_f16: None,
+            matrix: None,
             read: peak(14e9),
         },
         rows: vec![
@@ -59,6 +61,7 @@ pub fn report(nmse: f64, naive: Option<Side>) -> Report {
                 outcome: Err("too large".into()),
             },
         ],
+        peers: None,
     }
 }
 
@@ -81,6 +84,19 @@ fn table_has_rate_fraction_and_speed_up() {
         assert!(table.contains(part), "{part} in\n{table}");
     }
     assert!(!table.contains("WRONG"), "{table}");
+}
+
+#[test]
+fn peak_of_matrix_products_is_told_where_there_is_one() {
+    let mut report = report(1e-9, None);
+    assert!(!report.table().contains("matrix peak"));
+    assert!(report.json()["peaks"]["matrix"].is_null());
+    report.peaks.matrix = Some(peak(604e12));
+    let table = report.table();
+    assert!(table.contains("matrix peak 604 TFLOP/s"), "{table}");
+    assert_eq!(report.json()["peaks"]["matrix"]["rate"], 604e12);
+    let plot = crate::plot::svg(&report);
+    assert!(plot.contains("604 TFLOP/s of products of matrices"));
 }
 
 #[test]

@@ -86,12 +86,17 @@ impl Apt {
         })
     }
 
-    /// Installs packages; what apt-get prints goes to stderr.
-    pub fn install(&self, packages: &[&str]) -> Result<()> {
+    /// Refreshes the lists of packages, once.
+    pub fn update(&self) {
         if !self.updated.replace(true) {
             // Lists that can't be refreshed may still be good enough, so a failure here isn't the end.
             self.run(&["update"]).ok();
         }
+    }
+
+    /// Installs packages; what apt-get prints goes to stderr.
+    pub fn install(&self, packages: &[&str]) -> Result<()> {
+        self.update();
         let mut arguments = vec!["install", "-y", "--no-install-recommends"];
         arguments.extend(packages);
         self.run(&arguments).with_context(|| {

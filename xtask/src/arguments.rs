@@ -5,6 +5,8 @@
 
 use std::ffi::{OsStr, OsString};
 
+use crate::pack::{self, PackRequest};
+
 /// Printed by `cargo xtask` without a verb.
 pub const HELP: &str = "\
 Usage: cargo xtask <verb> [arguments]; each verb does its own set-up.
@@ -12,6 +14,7 @@ Usage: cargo xtask <verb> [arguments]; each verb does its own set-up.
   generate [PROMPT] [options]      generate text on the GPU (`generate --help` lists the options)
   test [--full] [-- FILTER...]     formatting, lints, tests, documentation, the browser build
   bench [NAME] [-- ARGUMENTS...]   run the benchmarks, or the one called NAME
+  pack [options]                   an archive that runs tests and benchmarks on a GPU machine without internet
   setup                            only the set-up: an adapter and the model file
 
 The model file is kept in a cache folder; SUNFLECK_CACHE names another one, SUNFLECK_MODEL a file of your own.
@@ -56,6 +59,8 @@ pub enum Request {
     Test(TestRequest),
     /// Run benchmarks.
     Bench(BenchRequest),
+    /// Pack tests and benchmarks for another machine.
+    Pack(PackRequest),
     /// Only the set-up.
     Setup,
 }
@@ -88,6 +93,10 @@ pub fn parse(arguments: &[OsString]) -> Result<Request, String> {
         Some("generate") => Ok(Request::Generate(rest.to_vec())),
         Some("test") => parse_test(rest),
         Some("bench") => parse_bench(rest),
+        Some("pack") if rest.iter().any(|argument| is_help(argument)) => {
+            Ok(Request::Help(pack::HELP))
+        }
+        Some("pack") => PackRequest::parse(rest).map(Request::Pack),
         Some("setup") => match rest.first() {
             None => Ok(Request::Setup),
             Some(first) if is_help(first) => Ok(Request::Help(HELP_SETUP)),

@@ -11,6 +11,7 @@ mod arguments;
 mod cache_folder;
 mod model;
 mod model_lock;
+mod pack;
 mod pip;
 mod progress;
 mod repository;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         Request::Generate(arguments) => verbs::generate::run(&arguments),
         Request::Test(request) => verbs::test::run(&request),
         Request::Bench(request) => verbs::bench::run(&request),
+        Request::Pack(request) => verbs::pack::run(&request),
         Request::Setup => verbs::setup::run(),
     };
     outcome.unwrap_or_else(|error| {

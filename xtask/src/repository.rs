@@ -44,16 +44,29 @@ pub fn cargo() -> Command {
 
 /// Builds the program `sunfleck` in release and gives its path. What cargo says goes to stderr.
 pub fn build_program() -> Result<PathBuf> {
+    let program = build(&["--bin", "sunfleck"])?.into_iter().next();
+    Ok(program
+        .context("cargo built no program called sunfleck")?
+        .path)
+}
+
+/// A program that cargo built.
+#[derive(Debug, PartialEq)]
+pub struct Executable {
+    /// The kind of its target: `bin`, `test` or `bench`.
+    pub kind: String,
+    /// The name of its target.
+    pub name: String,
+    /// Where it is.
+    pub path: PathBuf,
+}
+
+/// Builds targets in release with the feature `cli` and gives their programs. What cargo says goes to stderr.
+pub fn build(targets: &[&str]) -> Result<Vec<Executable>> {
     let mut command = cargo();
-    command.args([
-        "build",
-        "--release",
-        "--features",
-        "cli",
-        "--bin",
-        "sunfleck",
-    ]);
-    // The path comes from cargo itself: a target folder may be set in several ways.
+    command.args(["build", "--release", "--features", "cli"]);
+    command.args(targets);
+    // The paths come from cargo itself: a target folder may be set in several ways.
     command.arg("--message-format=json-render-diagnostics");
     let output = command
         .stdin(Stdio::null())
@@ -62,30 +75,33 @@ pub fn build_program() -> Result<PathBuf> {
         .context("cargo did not start")?;
     if !output.status.success() {
         bail!(
-            "the program did not build; repeat: cargo build --release --features cli --bin sunfleck"
+            "the program did not build; repeat: cargo build --release --features cli {}",
+            targets.join(" ")
         );
     }
-    program_in(&String::from_utf8_lossy(&output.stdout))
-        .context("cargo built no program called sunfleck")
+    Ok(executables_in(&String::from_utf8_lossy(&output.stdout)))
 }
 
-/// The program's path in cargo's messages, one JSON object a line.
-fn program_in(messages: &str) -> Option<PathBuf> {
+/// The programs in cargo's messages, one JSON object a line.
+fn executables_in(messages: &str) -> Vec<Executable> {
     messages
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-        .find_map(|message| {
-            let of_program =
-                message["reason"] == "compiler-artifact" && message["target"]["name"] == "sunfleck";
-            of_program
-                .then(|| message["executable"].as_str().map(PathBuf::from))
-                .flatten()
+        .filter(|message| message["reason"] == "compiler-artifact")
+        .filter_map(|message| {
+            let target = &message["target"];
+            Some(Executable {
+                kind: target["kind"][0].as_str()?.to_owned(),
+                name: target["name"].as_str()?.to_owned(),
+                path: message["executable"].as_str()?.into(),
+            })
         })
+        .collect()
 }
 
-/// One of the crate's benchmarks.
+/// One of the crate's benchmarks or integration tests.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Benchmark {
+pub struct Target {
     /// Its name.
     pub name: String,
     /// Whether it generates text, and so needs a model file: its target requires the feature.
@@ -93,7 +109,32 @@ pub struct Benchmark {
 }
 
 /// The crate's benchmarks, in the order of their names.
-pub fn benchmarks() -> Result<Vec<Benchmark>> {
+pub fn benchmarks() -> Result<Vec<Target>> {
+    Ok(targets_in(&metadata()?, "bench"))
+}
+
+/// The crate's integration tests, in the order of their names.
+pub fn tests() -> Result<Vec<Target>> {
+    Ok(targets_in(&metadata()?, "test"))
+}
+
+/// The folder that cargo builds in.
+pub fn target_folder() -> Result<PathBuf> {
+    let folder = metadata()?["target_directory"].as_str().map(PathBuf::from);
+    folder.context("cargo metadata names no target folder")
+}
+
+/// The crate's version.
+pub fn version() -> Result<String> {
+    let metadata = metadata()?;
+    let packages = metadata["packages"].as_array().into_iter().flatten();
+    let version = packages
+        .filter(|package| package["name"] == "sunfleck")
+        .find_map(|package| Some(package["version"].as_str()?.to_owned()));
+    version.context("cargo metadata lists no package sunfleck")
+}
+
+fn metadata() -> Result<Value> {
     let output = cargo()
         .args(["metadata", "--no-deps", "--format-version", "1"])
         .stdin(Stdio::null())
@@ -105,28 +146,26 @@ pub fn benchmarks() -> Result<Vec<Benchmark>> {
         "cargo metadata failed ({})",
         output.status
     );
-    let metadata: Value =
-        serde_json::from_slice(&output.stdout).context("cargo metadata printed no JSON")?;
-    Ok(benchmarks_in(&metadata))
+    serde_json::from_slice(&output.stdout).context("cargo metadata printed no JSON")
 }
 
-fn benchmarks_in(metadata: &Value) -> Vec<Benchmark> {
+fn targets_in(metadata: &Value, kind: &str) -> Vec<Target> {
     let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
     let holds = |value: &Value, wanted: &str| list(value).iter().any(|item| item == wanted);
-    let mut benchmarks: Vec<Benchmark> = list(&metadata["packages"])
+    let mut targets: Vec<Target> = list(&metadata["packages"])
         .iter()
         .filter(|package| package["name"] == "sunfleck")
         .flat_map(|package| list(&package["targets"]))
-        .filter(|target| holds(&target["kind"], "bench"))
+        .filter(|target| holds(&target["kind"], kind))
         .filter_map(|target| {
-            Some(Benchmark {
+            Some(Target {
                 name: target["name"].as_str()?.to_owned(),
                 model: holds(&target["required-features"], "generate"),
             })
         })
         .collect();
-    benchmarks.sort_by(|a, b| a.name.cmp(&b.name));
-    benchmarks
+    targets.sort_by(|a, b| a.name.cmp(&b.name));
+    targets
 }
 
 /// A child's exit status as our own; the end by a signal as the shells write it, 128 + its number.
@@ -155,14 +194,19 @@ mod tests {
     }
 
     #[test]
-    fn program_is_read_from_messages_of_cargo() {
+    fn programs_are_read_from_messages_of_cargo() {
         let messages = r#"{"reason":"build-script-executed"}
 not json
 {"reason":"compiler-artifact","target":{"kind":["lib"],"name":"sunfleck"},"executable":null}
 {"reason":"compiler-artifact","target":{"kind":["bin"],"name":"sunfleck"},"executable":"/t/release/sunfleck"}
 {"reason":"build-finished","success":true}"#;
-        assert_eq!(program_in(messages), Some("/t/release/sunfleck".into()));
-        assert_eq!(program_in(""), None);
+        let program = Executable {
+            kind: "bin".into(),
+            name: "sunfleck".into(),
+            path: "/t/release/sunfleck".into(),
+        };
+        assert_eq!(executables_in(messages), [program]);
+        assert_eq!(executables_in(""), []);
     }
 
     #[test]
@@ -173,14 +217,15 @@ not json
                 {"kind": ["lib"], "name": "sunfleck"},
                 {"kind": ["bench"], "name": "generate", "required-features": ["generate"]},
                 {"kind": ["bench"], "name": "attention"}]}]});
-        let benchmark = |name: &str, model| Benchmark {
+        let target = |name: &str, model| Target {
             name: name.into(),
             model,
         };
         assert_eq!(
-            benchmarks_in(&metadata),
-            [benchmark("attention", false), benchmark("generate", true)]
+            targets_in(&metadata, "bench"),
+            [target("attention", false), target("generate", true)]
         );
-        assert!(benchmarks_in(&Value::Null).is_empty());
+        assert_eq!(targets_in(&metadata, "test"), []);
+        assert!(targets_in(&Value::Null, "bench").is_empty());
     }
 }

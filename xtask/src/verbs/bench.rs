@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::arguments::BenchRequest;
-use crate::repository::Benchmark;
+use crate::repository::Target;
 use crate::{adapter, model, repository};
 
 /// Runs one benchmark or all of them; where one generates text, the model's path is in SUNFLECK_MODEL.
@@ -31,7 +31,7 @@ pub fn run(request: &BenchRequest) -> Result<ExitCode> {
     Ok(repository::exit_code(status))
 }
 
-fn choose(there: Vec<Benchmark>, wanted: Option<&str>) -> Result<Vec<Benchmark>> {
+fn choose(there: Vec<Target>, wanted: Option<&str>) -> Result<Vec<Target>> {
     let Some(wanted) = wanted else {
         ensure!(!there.is_empty(), "this clone has no benchmark");
         return Ok(there);
@@ -55,7 +55,7 @@ mod tests {
 
     #[test]
     fn unknown_benchmark_is_answered_with_the_known() {
-        let benchmark = |name: &str, model| Benchmark {
+        let benchmark = |name: &str, model| Target {
             name: name.into(),
             model,
         };

@@ -2,5 +2,6 @@
 
 pub mod bench;
 pub mod generate;
+pub mod pack;
 pub mod setup;
 pub mod test;
