@@ -26,6 +26,8 @@ mod error;
 mod kv_cache;
 mod pager;
 mod shape;
+#[cfg(test)]
+mod tests;
 
 pub use append::{Append, AppendIo, AppendShape, RopePairs, RopeShape};
 pub use commit::Commit;
