@@ -62,7 +62,7 @@ fn main(
 ) {
     let sequence = group.z / params.kv_heads;
     let kv_head = group.z % params.kv_heads;
-    let past = lengths[sequence].past;
+    let past = past_of(sequence);
     let queries = min(lengths[sequence].queries, params.max_queries);
     let keys = min(past + lengths[sequence].queries, params.max_keys);
     // Rows count from the chunk's first query.

@@ -25,7 +25,7 @@ fn main(
     let q = params.chunk_start + group.y;
     let sequence = group.z;
     let queries = min(lengths[sequence].queries, params.max_queries);
-    let keys = min(lengths[sequence].past + lengths[sequence].queries, params.max_keys);
+    let keys = min(past_of(sequence) + lengths[sequence].queries, params.max_keys);
     // An idle workgroup joins no span and stores nothing; it does not return, for barriers follow.
     let live = q < queries;
     let spans = select(0u, (keys + SPAN - 1u) / SPAN, live);

@@ -36,7 +36,8 @@ struct AttentionParams {
     bias_query: u32,
     bias_size: u32,   // f32s of the bias
     table_stride: u32, // entries of a sequence in the page table
-    first_page: u32,  // entry of the first key's page
+    first_entry: u32, // entry of the first key's page in the table of sequence 0
+    first_key: u32,   // keys of each sequence that another call attends to
     pool_pages: u32,
     scale: f32,       // softmax scale * log2(e): scores are in the base-2 domain
     softcap: f32,     // softcap * log2(e)
@@ -67,6 +68,13 @@ struct Row {
     head: u32,  // query head
     query: u32, // query of the sequence
     past: u32,
+}
+
+// Keys of this call before a sequence's first query; it wraps as `past` does. A sequence with no key of
+// this call has none.
+fn past_of(sequence: u32) -> u32 {
+    let own = lengths[sequence];
+    return select(own.past - params.first_key, 0u - own.queries, own.past + own.queries < params.first_key);
 }
 
 // Tokens before a sequence's first query and first key, kept inside the tensors.

@@ -255,7 +255,7 @@ fn main(
 ) {
     let sequence = group.z;
     let kv_head = group.y;
-    let past = lengths[sequence].past;
+    let past = past_of(sequence);
     let queries = min(lengths[sequence].queries, params.max_queries);
     let keys = min(past + lengths[sequence].queries, params.max_keys);
     let rows = queries * params.group;

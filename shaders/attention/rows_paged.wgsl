@@ -15,7 +15,7 @@ fn head_rows(sequence: u32, kv_head: u32, keys: u32) -> HeadRows {
     return HeadRows(
         kv_head * params.k_head,
         kv_head * params.v_head,
-        sequence * params.table_stride + params.first_page,
+        sequence * params.table_stride + params.first_entry,
     );
 }
 

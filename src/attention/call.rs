@@ -206,7 +206,7 @@ impl PreparedAttention {
         })
     }
 
-    fn check(&self, io: &AttentionIo<'_>) -> Result<(), AttentionError> {
+    pub(super) fn check(&self, io: &AttentionIo<'_>) -> Result<(), AttentionError> {
         let problem = self.plan.problem();
         let batch = u64::from(problem.batch);
         let mut needs = vec![
@@ -284,7 +284,7 @@ impl PreparedAttention {
             (Some(pages), Some(table)) => needs.push((
                 "pages",
                 table.size,
-                batch * u64::from(pages.table_stride) * 4,
+                (u64::from(pages.first_sequence) + batch) * u64::from(pages.table_stride) * 4,
             )),
             (None, None) => {}
             (Some(_), None) => {
@@ -348,13 +348,16 @@ impl PreparedAttention {
         })
     }
 
-    fn params(&self, chunk_start: u32, bias_bytes: u64) -> AttentionParams {
+    pub(super) fn params(&self, chunk_start: u32, bias_bytes: u64) -> AttentionParams {
         let p = self.plan.problem();
         let max_nodes = match p.mask {
             Mask::Tree { max_nodes } => max_nodes,
             _ => 0,
         };
         let bias = p.bias.unwrap_or_default();
+        let first_key = p
+            .pages
+            .map_or(0, |pages| pages.first_page * pages.page_tokens);
         AttentionParams {
             query_heads: p.query_heads,
             kv_heads: p.kv_heads,
@@ -382,7 +385,7 @@ impl PreparedAttention {
             tree_base: tree::ancestors_offset(max_nodes as usize) as u32,
             tree_depth: tree::field_offset(BlobField::Depth, max_nodes as usize) as u32,
             prefix: match p.mask {
-                Mask::Prefix { keys } => keys,
+                Mask::Prefix { keys } => keys.saturating_sub(first_key),
                 _ => 0,
             },
             // Distances are signed: a window beyond every key sees all of them.
@@ -392,7 +395,10 @@ impl PreparedAttention {
             bias_query: bias.query_stride,
             bias_size: u32::try_from(bias_bytes / 4).unwrap_or(u32::MAX),
             table_stride: p.pages.map_or(0, |pages| pages.table_stride),
-            first_page: p.pages.map_or(0, |pages| pages.first_page),
+            first_entry: p.pages.map_or(0, |pages| {
+                pages.first_sequence * pages.table_stride + pages.first_page
+            }),
+            first_key,
             pool_pages: p.pages.map_or(0, |pages| pages.pool_pages),
             softcap: p.softcap.unwrap_or(1.0) * std::f32::consts::LOG2_E,
             tree_stride: tree::blob_words(max_nodes as usize) as u32,

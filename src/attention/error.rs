@@ -72,6 +72,12 @@ pub enum AttentionError {
         /// `table_stride` given.
         given: u32,
     },
+    /// A problem or prefix that a cascade does not compute.
+    #[error("a cascade can't be made of this: {reason}; use `plan_attention`")]
+    Cascade {
+        /// What is not as it must be.
+        reason: &'static str,
+    },
     /// A page table, a draft tree and a bias at once.
     #[error(
         "a page table, a draft tree and a bias together take eight storage buffers, one more than \

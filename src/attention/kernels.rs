@@ -52,7 +52,8 @@ shared_struct! {
         pub bias_query: u32,
         pub bias_size: u32,
         pub table_stride: u32,
-        pub first_page: u32,
+        pub first_entry: u32,
+        pub first_key: u32,
         pub pool_pages: u32,
         pub scale: f32,
         pub softcap: f32,
@@ -383,6 +384,35 @@ pub(super) fn merge(problem: &AttentionProblem) -> Kernel {
         .source(sink(problem))
         .source(lse(problem))
         .workgroup_bytes(u64::from(MERGE_LANES) * 8)
+}
+
+/// The kernel that joins a shared prefix with each sequence's own keys.
+pub(super) fn merge_prefix(problem: &AttentionProblem) -> Kernel {
+    const COMMON: [Binding; 7] = [
+        Binding::Uniform, // params
+        Binding::Read,    // lengths
+        Binding::Read,    // prefix output
+        Binding::Read,    // prefix LSE
+        Binding::Read,    // own output
+        Binding::Read,    // own LSE
+        Binding::Write,   // output
+    ];
+    let extras = match problem.lse {
+        true => vec![Extra::Lse],
+        false => vec![],
+    };
+    let name = format!(
+        "attention/merge_prefix/v{}/{}{}",
+        problem.value_dim,
+        problem.output.element.name(),
+        if problem.lse { "/lse" } else { "" }
+    );
+    with_extras(name, [MERGE_LANES, 1, 1], &COMMON, &extras)
+        .constant("V_QUADS", problem.value_dim / 4)
+        .source(shader!("attention/params.wgsl"))
+        .source(shader!("attention/merge_prefix.wgsl"))
+        .source(output(problem.output.element))
+        .source(lse(problem))
 }
 
 /// The prefill kernel of a shape.

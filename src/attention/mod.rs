@@ -88,6 +88,7 @@
 //! ```
 
 mod call;
+mod cascade;
 mod error;
 mod kernels;
 mod merge_states;
@@ -99,6 +100,7 @@ mod tile;
 pub use call::{
     Attention, AttentionIo, AttentionWorkspace, PreparedAttention, lengths, ragged_lengths,
 };
+pub use cascade::{Cascade, CascadePlan, PreparedCascade, SharedPrefix};
 pub use error::AttentionError;
 pub use merge_states::{MergeStates, MergeStatesIo, MergeStatesProblem, PreparedMergeStates};
 pub use plan::AttentionPlan;
@@ -174,7 +176,9 @@ pub(crate) fn variants(capabilities: &Capabilities) -> Vec<Kernel> {
                 pool_pages: 100,
                 table_stride: 64,
                 first_page: 0,
+                first_sequence: 0,
             });
+            kernels.push(kernels::merge_prefix(&problem));
             kernels.extend(all(capabilities, &problem));
         }
     }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{
-    AttentionError, AttentionProblem, PreparedAttention,
+    AttentionError, AttentionProblem, Pages, PreparedAttention,
     kernels::{self, Extra, SPAN},
     probe,
     tile::{DecodeTile, PrefillTile},
@@ -241,6 +241,25 @@ impl AttentionPlan {
     /// The problem that was planned.
     pub fn problem(&self) -> &AttentionProblem {
         &self.problem
+    }
+
+    /// The plan for the pages from another one on, or of other sequences, which no kernel depends on; `left_out`
+    /// fewer keys are to be expected.
+    pub(super) fn with_pages(&self, pages: Pages, left_out: u32) -> Self {
+        let problem = AttentionProblem {
+            pages: Some(pages),
+            max_keys: self.problem.max_keys - left_out,
+            ..self.problem.clone()
+        };
+        self.with_problem(&problem)
+    }
+
+    /// The plan's kernels for a problem that has the same.
+    pub(super) fn with_problem(&self, problem: &AttentionProblem) -> Self {
+        Self {
+            problem: problem.clone(),
+            ..self.clone()
+        }
     }
 
     pub(super) fn max_spans(&self) -> u32 {

@@ -349,7 +349,8 @@ impl AttentionProblem {
                 given: pages.table_stride,
             });
         }
-        let entries = u64::from(pages.table_stride) * u64::from(self.batch);
+        let sequences = u64::from(self.batch) + u64::from(pages.first_sequence);
+        let entries = u64::from(pages.table_stride) * sequences;
         if entries > u64::from(u32::MAX) {
             return Err(AttentionError::TooLarge {
                 name: "pages",

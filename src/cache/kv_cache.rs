@@ -266,6 +266,7 @@ impl KvCache {
                 pool_pages: paging.pages,
                 table_stride: paging.table_stride,
                 first_page: 0,
+                first_sequence: 0,
             }),
         }
     }

@@ -180,6 +180,28 @@ impl Pager {
         table
     }
 
+    /// Tokens that all of the sequences share, in whole pages: the prefix of a
+    /// [cascade](crate::attention::Cascade). 0 for no sequence.
+    ///
+    /// # Errors
+    /// [`CacheError::NoSequence`].
+    pub fn shared_prefix(&self, ids: &[SequenceId]) -> Result<u32, CacheError> {
+        let Some((first, others)) = ids.split_first() else {
+            return Ok(0);
+        };
+        let own = |id: &SequenceId| -> Result<&[u32], CacheError> {
+            let sequence = self.get(*id)?;
+            let whole = (sequence.len / self.page_tokens) as usize;
+            Ok(sequence.pages.get(..whole).unwrap_or_default())
+        };
+        let mut shared = own(first)?.len();
+        for other in others {
+            let pairs = own(first)?.iter().zip(own(other)?);
+            shared = shared.min(pairs.take_while(|(a, b)| a == b).count());
+        }
+        Ok(shared as u32 * self.page_tokens)
+    }
+
     /// An empty sequence.
     ///
     /// # Errors

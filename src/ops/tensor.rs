@@ -165,7 +165,9 @@ pub struct Pages {
     pub pool_pages: u32,
     /// Entries of one sequence in the table `[sequence, table_stride]`.
     pub table_stride: u32,
-    /// The entry of key 0's page: others where the first pages of the sequences are attended to by
-    /// another call, as a shared prefix is.
+    /// Pages of each sequence that are left out: another call attends to them, as to a shared prefix. The
+    /// lengths of the call count their tokens, and positions do not change.
     pub first_page: u32,
+    /// Row of the table of sequence 0.
+    pub first_sequence: u32,
 }

@@ -82,6 +82,7 @@ fn problems() -> Vec<(String, AttentionProblem)> {
             pool_pages: 1000,
             table_stride: 256,
             first_page: 0,
+            first_sequence: 0,
         })
     };
     for page_tokens in [16, 32, 64] {

@@ -8,6 +8,7 @@ use sunfleck::{
     tree::{DraftTree, blob_words},
 };
 
+use super::recipe::left_out;
 use super::tensors::{self, RED_ZONE, Sizes, extent, gather, rounded, row_start, scatter};
 use crate::{adapters::TestGpu, random::Random};
 
@@ -179,10 +180,17 @@ impl Case {
         let output = upload("o", &tensors::output_memory(o_bytes))?;
         let lse_bytes = (p.batch * p.max_queries * p.query_heads * 4) as usize;
         let lse = upload("lse", &tensors::output_memory(lse_bytes))?;
-        let words = match p.ragged {
+        let mut words = match p.ragged {
             Some(_) => ragged_lengths(&self.sequences),
             None => lengths(&self.sequences),
         };
+        if p.pages.is_some() {
+            // Lengths count what is left out. Without a key of the call, some of that may be missing too.
+            for ([_, past, _, _], (_, keys)) in words.iter_mut().zip(&self.sequences) {
+                let left_out = left_out(p);
+                *past = past.wrapping_add(if *keys == 0 { left_out / 2 } else { left_out });
+            }
+        }
         let gpu_lengths = upload("lengths", bytemuck::cast_slice(&words))?;
         let tree = match p.mask {
             Mask::Tree { max_nodes } => Some(upload("tree", &self.blobs(max_nodes as usize))?),
@@ -248,10 +256,15 @@ impl Case {
         };
         let mut free: Vec<u32> = (0..pages.pool_pages).collect();
         let mut random = Random(u64::from(pages.pool_pages));
-        let mut table = vec![u32::MAX; (self.problem.batch * pages.table_stride) as usize];
+        let mut table = vec![
+            u32::MAX;
+            ((self.problem.batch + pages.first_sequence) * pages.table_stride)
+                as usize
+        ];
         for (sequence, (_, keys)) in self.sequences.iter().enumerate() {
             for page in 0..keys.div_ceil(pages.page_tokens) {
-                let at = sequence as u32 * pages.table_stride + pages.first_page + page;
+                let row = sequence as u32 + pages.first_sequence;
+                let at = row * pages.table_stride + pages.first_page + page;
                 let taken = random.below(free.len() as u32) as usize;
                 table[at as usize] = free.swap_remove(taken);
             }
@@ -273,8 +286,8 @@ impl Case {
         let mut pool = vec![f32::NAN; sizes.iter().product()];
         let token = heads * dim;
         for (sequence, [_, first, _, keys]) in self.places().into_iter().enumerate() {
-            let entries =
-                &table[sequence * pages.table_stride as usize..][pages.first_page as usize..];
+            let row = sequence + pages.first_sequence as usize;
+            let entries = &table[row * pages.table_stride as usize..][pages.first_page as usize..];
             for key in 0..keys {
                 let slot = entries[key / slots] as usize * slots + key % slots;
                 let from = &values[(first + key) * token..][..token];

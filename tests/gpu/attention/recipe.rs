@@ -111,6 +111,7 @@ impl Recipe {
                 pool_pages: self.sequences.iter().map(|s| used(s.1)).sum::<u32>() + 2,
                 table_stride: used(max_keys) + 4,
                 first_page: (self.seed % 3) as u32,
+                first_sequence: (self.seed % 2) as u32,
             };
             // In the pool a page takes the place of a sequence.
             let pool = |element: Element, dim: u32| {
@@ -142,7 +143,7 @@ impl Recipe {
             MaskKind::None => Mask::None,
             MaskKind::Causal => Mask::Causal,
             MaskKind::Prefix => Mask::Prefix {
-                keys: max_keys / 2 + 1,
+                keys: max_keys / 2 + 1 + left_out(&p),
             },
             MaskKind::Tree => Mask::Tree {
                 max_nodes: max_queries + 3,
@@ -233,6 +234,13 @@ impl Placement {
             }
         }
     }
+}
+
+/// Keys of every sequence that its call leaves out.
+pub fn left_out(problem: &AttentionProblem) -> u32 {
+    problem
+        .pages
+        .map_or(0, |pages| pages.first_page * pages.page_tokens)
 }
 
 /// A tree whose nodes have one of the few nodes before them as parent: chains and branches.

@@ -10,6 +10,7 @@ use sunfleck::{
 
 use super::{
     case::{Case, Inputs, Outputs, case},
+    recipe::left_out,
     tensors,
 };
 use crate::{adapters::TestGpu, full, random::Random};
@@ -72,6 +73,7 @@ impl Case {
             let Mask::Prefix { keys: prefix } = p.mask else {
                 return false;
             };
+            let prefix = prefix - left_out(p);
             key < prefix as usize || key + queries <= query + keys
         };
         let wide = |values: &Option<Vec<f32>>| -> Option<Vec<f64>> {

@@ -2,6 +2,7 @@
 
 mod append;
 mod attention;
+mod cascade;
 mod commit;
 mod copies;
 mod errors;
