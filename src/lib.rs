@@ -5,7 +5,7 @@
 //! - [`attention`]: tiled online-softmax attention as problem, plan, prepare, bind, encode, on the
 //!   caller's device, buffers and pass; its [`walkthrough`](attention::walkthrough) has drawings.
 //! - [`tree`] and [`verify`]: draft trees, and which of their tokens are kept.
-//! - [`cache`]: where keys and values live, and the commit of accepted ones.
+//! - [`cache`]: where keys and values live: contiguous or paged, floats or quantised; append and commit.
 //! - [`ops`]: the other kernels of a decoder, among them linear layers on quantised weights.
 //! - [`gpu`]: the caller's device and what the kernels may use of it.
 //! - [`mod@reference`]: the same mathematics on the CPU in f64.
@@ -37,6 +37,11 @@ pub mod variants;
 pub mod verify;
 
 pub use wgpu;
+
+/// The example of the page on caches, compiled as a doc test.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/caches.md")]
+struct Caches;
 
 /// The README's example, compiled as a doc test.
 #[cfg(doctest)]

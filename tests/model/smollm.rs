@@ -3,6 +3,7 @@
 use std::{fs::File, io::BufReader};
 
 use sunfleck::{
+    attention::Element,
     draft::{Drafter, NgramDrafter, NgramOptions, NoDrafter},
     generate::{GenerateOptions, Session},
     model::{ChatTemplate, Decoder, DecoderOptions, Gguf, Tokenizer},
@@ -22,10 +23,14 @@ fn open() -> (Gguf, Reader) {
 }
 
 fn session(gpu: &TestGpu) -> (Session, Tokenizer, ChatTemplate) {
+    session_with(gpu, DecoderOptions::default())
+}
+
+fn session_with(gpu: &TestGpu, options: DecoderOptions) -> (Session, Tokenizer, ChatTemplate) {
     let (gguf, mut reader) = open();
     let options = DecoderOptions {
         context: 1024,
-        ..Default::default()
+        ..options
     };
     let mut quiet = |_, _| ();
     let decoder = Decoder::load(&gpu.gpu, &gguf, &mut reader, options, &mut quiet);
@@ -133,6 +138,43 @@ fn ngram_drafts_never_change_the_text() {
             kept > 50,
             "only {kept} drafted tokens were kept: the look-up does not work"
         );
+    });
+}
+
+/// Between the logits of f32's token and f16's where the texts part: what f16 storage of keys and values may
+/// change. See docs/caches.md.
+const F16_LOGIT_GAP: f32 = 0.05;
+
+#[test]
+fn text_with_an_f16_cache_parts_from_f32s_at_near_ties_only() {
+    on_quick_adapters(|gpu| {
+        let (mut session, tokenizer, template) = session(gpu);
+        let paged = DecoderOptions {
+            cache: Element::F16,
+            page: Some(16),
+            ..Default::default()
+        };
+        let (mut f16, ..) = session_with(gpu, paged);
+        let ngram = NgramDrafter::new(NgramOptions::default()).unwrap();
+        f16.set_drafter(Box::new(ngram));
+        let ends = tokenizer.end_tokens();
+        for text in PROMPTS {
+            let prompt = template.user_turn(&tokenizer, text).unwrap();
+            let plain = answer(&mut session, &prompt, 48, &ends);
+            let rounded = answer(&mut f16, &prompt, 48, &ends);
+            let Some(at) = (0..plain.len()).find(|at| rounded.get(*at) != Some(&plain[*at])) else {
+                continue;
+            };
+            let known = [&prompt[..], &plain[..at]].concat();
+            session.reset();
+            pollster::block_on(session.read_prompt(&known, &mut |_, _| ())).unwrap();
+            let logits: Vec<f32> = gpu.read(session.decoder().logits());
+            let gap = logits[plain[at] as usize] - logits[rounded[at] as usize];
+            assert!(
+                gap.abs() < F16_LOGIT_GAP,
+                "{text:?} token {at}: {gap} apart"
+            );
+        }
     });
 }
 

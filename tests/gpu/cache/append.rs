@@ -298,7 +298,7 @@ fn zeros_and_huge_numbers_are_stored_as_finite_numbers() {
                 gpu.gpu.storage_with("sequences", &[1u32, 0, 0, 0]).unwrap(),
                 gpu.gpu.storage_with("depth", &[0u32]).unwrap(),
                 gpu.gpu
-                    .storage_with("turns", &[[1.0f32, 0.0]; 16].as_flattened().to_vec())
+                    .storage_with("turns", [[1.0f32, 0.0]; 16].as_flattened())
                     .unwrap(),
                 gpu.gpu.storage_with("x", &x).unwrap(),
             ];

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use sunfleck::{
     attention::Element,
     cache::{CacheShape, Commit, KvCache, PoolOptions, SequenceId},
-    gpu::BufferView,
+    gpu::{BufferView, Capabilities, Gpu},
     reference::cache as twin,
+    wgpu::Limits,
 };
 
 use super::memory::{HALVES, fill, layer, row, slot};
@@ -186,6 +187,26 @@ fn commit_keeps_the_accepted_paths_of_a_batch() {
             ..shape(8, Element::F32)
         };
         check(gpu, mixed, Some(64), rounds);
+        // Layers in several buffers, as where a binding is limited to 128 MiB.
+        let limited = TestGpu {
+            name: format!("{} in small bindings", gpu.name),
+            gpu: Gpu::with_capabilities(
+                gpu.gpu.device(),
+                gpu.gpu.queue(),
+                Capabilities {
+                    limits: Limits {
+                        max_storage_buffer_binding_size: 400_000,
+                        ..gpu.gpu.capabilities().limits.clone()
+                    },
+                    ..gpu.gpu.capabilities().clone()
+                },
+            ),
+        };
+        let split = KvCache::contiguous(&limited.gpu, shape(8, Element::F32), SEQUENCES, CAPACITY);
+        let split = split.unwrap();
+        assert_ne!(split.keys(0).unwrap().buffer, split.keys(2).unwrap().buffer);
+        check(&limited, shape(8, Element::F32), None, 1);
+        check(&limited, shape(8, Element::F32), Some(16), 1);
     });
 }
 
