@@ -227,7 +227,8 @@ fn main(
                     }
                     for (var n = 0u; n < V_STEP; n++) { // unroll
                         if step * V_STEP + n < V_OWN {
-                            let own = step * V_STEP + n;
+                            // In bounds also where the loops are written out and this is never reached.
+                            let own = min(step * V_STEP + n, V_OWN - 1u);
                             let v = memory[VALUES + i * V_WIDTH + n * THREADS_X + x];
                             for (var r = 0u; r < ROWS; r++) { // unroll
                                 accumulator[r][own] = fma(vec4(w[r / 4u][r % 4u]), v, accumulator[r][own]);

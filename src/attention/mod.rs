@@ -130,6 +130,7 @@ pub(crate) fn variants(capabilities: &Capabilities) -> Vec<Kernel> {
         (80, 20),
         (128, 128),
         (192, 128),
+        (96, 200),
         (256, 256),
     ] {
         for element in Element::ALL {
