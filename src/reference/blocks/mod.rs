@@ -170,7 +170,9 @@ fn nibbles(packed: &[u8]) -> impl Iterator<Item = f64> {
 fn fives(packed: &[u8]) -> impl Iterator<Item = f64> {
     let bit = |j: usize| f64::from(packed[j / 8] >> (j % 8) & 1);
     let high = (0..32).map(move |j| 16.0 * bit(j));
-    nibbles(&packed[4..]).zip(high).map(|(low, high)| low + high)
+    nibbles(&packed[4..])
+        .zip(high)
+        .map(|(low, high)| low + high)
 }
 
 #[cfg(test)]
