@@ -14,5 +14,7 @@ pub fn kernels(capabilities: &Capabilities) -> Vec<Kernel> {
     kernels.extend(attention::variants(capabilities));
     kernels.extend(cache::variants());
     kernels.extend(verify::variants());
+    #[cfg(feature = "generate")]
+    kernels.extend(crate::draft::variants());
     kernels
 }

@@ -1,7 +1,7 @@
 //! The loop of draft, verify and commit, a step at a time.
 
 use crate::{
-    draft::{self, DraftContext, Drafted, Drafter},
+    draft::{self, DraftContext, Drafted, Drafter, Features, Recording},
     generate::GenerateError,
     gpu::{Gpu, ReadBack},
     model::{Decoder, Paging, StepKind},
@@ -18,6 +18,7 @@ pub struct Session {
     past: u32,           // keys in the cache
     paging: Option<Paging>,
     outcome: ReadBack,
+    kept: Vec<u32>, // rows of the last pass that were kept: the last `kept.len()` tokens of the cache
 }
 
 /// What one step gave.
@@ -43,6 +44,7 @@ impl Session {
             drafter,
             committed: Vec::new(),
             past: 0,
+            kept: Vec::new(),
         }
     }
 
@@ -86,6 +88,7 @@ impl Session {
     /// Forgets the keys from `past` on.
     fn set_past(&mut self, past: u32) {
         self.past = past;
+        self.kept.clear();
         if let Some(paging) = &mut self.paging {
             // It fails for a sequence that was freed only, and this one never is.
             let _ = paging.truncate(past);
@@ -127,8 +130,9 @@ impl Session {
             } else {
                 StepKind::Prompt
             };
-            let outcome = self.submit(&tree, kind).await?;
+            let outcome = self.submit(&tree, kind, false).await?;
             self.past += chunk.len() as u32;
+            self.kept = (0..chunk.len() as u32).collect();
             read += chunk.len();
             progress(read, rest.len());
             if let (true, Some(token)) = (last, outcome.tokens.last()) {
@@ -183,26 +187,26 @@ impl Session {
             });
         };
         let max_draft = options.max_draft.min(room) as usize;
-        let context = DraftContext::new(
+        let mut context = DraftContext::new(
             &self.committed,
             max_draft + 1,
             max_draft.min(max_tokens.saturating_sub(1)),
         );
-        let tree = match self.drafter.draft(&context)? {
-            Drafted::OnHost(tree) => tree,
-            #[allow(unreachable_patterns)] // more kinds will come
-            _ => {
-                return Err(GenerateError::DraftPlace {
-                    drafter: self.drafter.name().to_owned(),
-                });
-            }
+        context.features = Features {
+            rows: &self.kept,
+            position: self.past - self.kept.len() as u32,
+        };
+        let (tree, on_gpu) = match self.drafter.draft(&context)? {
+            Drafted::OnHost(tree) => (tree, false),
+            Drafted::OnGpu(tree) => (tree, true),
         };
         let kind = match tree.is_chain() {
             true => StepKind::Chain,
             false => StepKind::Tree,
         };
-        let outcome = self.submit(&tree, kind).await?;
+        let outcome = self.submit(&tree, kind, on_gpu).await?;
         self.past += outcome.path.len() as u32;
+        self.kept.clone_from(&outcome.path);
         self.committed.extend_from_slice(&outcome.tokens);
         let accepted = outcome.path.len() - 1;
         self.drafter
@@ -215,7 +219,12 @@ impl Session {
     }
 
     /// One submission and one read-back.
-    async fn submit(&mut self, tree: &DraftTree, kind: StepKind) -> Result<Outcome, GenerateError> {
+    async fn submit(
+        &mut self,
+        tree: &DraftTree,
+        kind: StepKind,
+        on_gpu: bool,
+    ) -> Result<Outcome, GenerateError> {
         let max_nodes = self.decoder.max_nodes();
         let rows = tree.len() as u32;
         let blob = tree.blob(max_nodes as usize)?;
@@ -231,6 +240,19 @@ impl Session {
             .gpu
             .device()
             .create_command_encoder(&Default::default());
+        let mut recording = Recording {
+            gpu: &self.gpu,
+            encoder: &mut encoder,
+            tokens: &self.committed,
+            features: Features {
+                rows: &self.kept,
+                position: self.past - self.kept.len() as u32,
+            },
+            drafting: on_gpu,
+        };
+        self.drafter.record(&mut recording)?;
+        // An error from here on leaves no features to draft from.
+        self.kept.clear();
         {
             let mut pass = encoder.begin_compute_pass(&Default::default());
             self.decoder.encode(&mut pass, rows, self.past + rows, kind);

@@ -18,9 +18,11 @@ mod tokenizer;
 mod weights;
 
 pub use chat::{ChatError, ChatTemplate};
+pub(crate) use decoder::parts;
 pub use decoder::{Decoder, DecoderOptions, StepKind};
 pub use error::LoadError;
 pub use gguf::{GgmlType, Gguf, GgufError, TensorInfo};
 pub use hyperparameters::{Hyperparameters, ModelError};
 pub(crate) use paging::Paging;
 pub use tokenizer::{DecodeStream, Tokenizer, TokenizerError};
+pub(crate) use weights::WeightLoader;

@@ -16,7 +16,7 @@ const CHUNK: u64 = 1 << 20;
 const FLUSH: u64 = 32 << 20;
 
 /// Reads tensors of one file into GPU buffers.
-pub(super) struct WeightLoader<'a, R> {
+pub(crate) struct WeightLoader<'a, R> {
     gpu: &'a Gpu,
     gguf: &'a Gguf,
     reader: &'a mut R,
@@ -91,6 +91,13 @@ impl<'a, R: Read + Seek> WeightLoader<'a, R> {
             self.matrix(&ranges, ranges.iter().map(|r| r.2).sum())
         })
         .collect()
+    }
+
+    /// Single rows of one tensor, in the order of `ids`.
+    pub fn picked(&mut self, name: &str, ids: &[u32]) -> Result<Matrix, LoadError> {
+        let tensor = self.gguf.tensor(name)?;
+        let ranges: Vec<_> = ids.iter().map(|id| (tensor, u64::from(*id), 1)).collect();
+        self.matrix(&ranges, ids.len() as u64)
     }
 
     /// Gate and up projections as one matrix, 16 rows of each in turn, the last ones padded with

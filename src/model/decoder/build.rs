@@ -66,7 +66,7 @@ impl Decoder {
             rotated: h.rope_dimension_count,
             pairs: RopePairs::Interleaved,
         };
-        let table = rope_table(gpu, &h, &rope, options.context)?;
+        let table = rope_table(gpu, &h, &rope, 0..options.context)?;
         let plans = Plans::prepare(gpu, &h, &cache, rows).await?;
 
         let mut loader = WeightLoader::new(gpu, gguf, reader, progress);
@@ -121,6 +121,8 @@ impl Decoder {
         let residual_stride = stride(h.embedding_length);
         let decoder = Self {
             embed: Embed::new(gpu, embedding, &step, tokens, residual, residual_stride).await?,
+            embedding: embedding.clone(),
+            residual: activations.residual.clone(),
             layers,
             head,
             commit: Commit::new(gpu, &cache, step.view(), verifier.outcome(), 0, rows).await?,
@@ -152,13 +154,15 @@ fn cache(gpu: &Gpu, h: &Hyperparameters, options: &DecoderOptions) -> Result<KvC
 }
 
 /// `[position, rotated / 2]` of (cos, sin).
-fn rope_table(
+pub(crate) fn rope_table(
     gpu: &Gpu,
     h: &Hyperparameters,
     rope: &RopeShape,
-    positions: u32,
+    positions: std::ops::Range<u32>,
 ) -> Result<Buffer, LoadError> {
     let (base, scale) = (f64::from(h.rope_freq_base), f64::from(h.rope_scale));
-    let table = rope.table(positions, base, scale);
-    Ok(gpu.storage_with("rope table", table.as_flattened())?)
+    let table = rope.table(positions.end, base, scale);
+    let first = (positions.start * rope.rotated / 2) as usize;
+    let rows = table.get(first..).unwrap_or(&[]);
+    Ok(gpu.storage_with("rope table", rows.as_flattened())?)
 }

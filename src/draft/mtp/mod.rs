@@ -1,0 +1,131 @@
+//! An MTP module used recursively (DeepSeek-V3, 2024, section 2.2), as a chain.
+//!
+//! The module is one layer. It reads the target's feature `h` of a position (the residual stream after
+//! the last layer) and the embedding `e` of the token after it, `x = [RMS(h); RMS(e)] W^T`, and gives a new
+//! feature, from which the head tells the token after that one. Used again on its own feature and
+//! its own token it drafts further. It has a cache of one layer: committed positions hold keys made from
+//! the target's features. Every step first computes those of the positions that the last step
+//! committed; the same pass gives the first drafted token.
+
+mod module;
+
+use std::io::{Read, Seek};
+
+use super::{
+    DraftContext, DraftError, Drafted, Drafter, DrafterLoadError, Recording, weights::WeightFile,
+};
+use crate::{
+    gpu::Gpu,
+    model::{Decoder, Gguf},
+    tree::DraftTree,
+};
+use module::Module;
+
+/// How an [`MtpDrafter`] drafts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MtpOptions {
+    /// Drafted tokens of a chain; at least 1. Default 4.
+    pub tokens: usize,
+    /// Tokens that can be drafted, the most frequent ones of the model's; empty for all. A shorter list
+    /// makes the draft head cheaper.
+    pub vocabulary: Vec<u32>,
+}
+
+impl Default for MtpOptions {
+    fn default() -> Self {
+        MtpOptions {
+            tokens: 4,
+            vocabulary: Vec::new(),
+        }
+    }
+}
+
+/// Drafts chains with an MTP module.
+#[derive(Debug)]
+pub struct MtpDrafter {
+    module: Module,
+    tokens: usize,
+    depth: usize, // of the draft that was answered with
+}
+
+impl MtpDrafter {
+    /// Loads the module from the bytes of a safetensors file, for `decoder`, which was loaded from `gguf`
+    /// and `reader`.
+    ///
+    /// # Errors
+    /// [`DrafterLoadError`] for weights that do not fit the model, a draft vocabulary that it does not
+    /// have, and the device's errors.
+    pub async fn load<R: Read + Seek>(
+        gpu: &Gpu,
+        decoder: &Decoder,
+        gguf: &Gguf,
+        reader: &mut R,
+        weights: &[u8],
+        options: &MtpOptions,
+    ) -> Result<Self, DrafterLoadError> {
+        let file = WeightFile::new(gpu, weights)?;
+        let vocabulary = decoder.hyperparameters().vocabulary;
+        let given = &options.vocabulary;
+        let tokens: Vec<u32> = match given.is_empty() {
+            true => (0..vocabulary).collect(),
+            false => given.clone(),
+        };
+        let fails = |given: String| DrafterLoadError::Vocabulary { vocabulary, given };
+        if let Some(id) = tokens.iter().find(|id| **id >= vocabulary) {
+            return Err(fails(format!("the id {id}")));
+        }
+        if tokens.len() > vocabulary as usize {
+            return Err(fails(format!("{} ids", tokens.len())));
+        }
+        Ok(MtpDrafter {
+            module: Module::new(gpu, decoder, gguf, reader, &file, &tokens).await?,
+            tokens: options.tokens.max(1),
+            depth: 0,
+        })
+    }
+}
+
+impl Drafter for MtpDrafter {
+    fn name(&self) -> &str {
+        "mtp"
+    }
+
+    fn draft(&mut self, context: &DraftContext<'_>) -> Result<Drafted, DraftError> {
+        let root = context.root()?;
+        // Without the feature of the token before the root there is nothing to draft from.
+        let depth = match context.features.rows.is_empty() {
+            true => 0,
+            false => (self.tokens.min(context.max_depth)).min(context.max_nodes - 1),
+        };
+        self.depth = depth;
+        let placeholders = vec![0; depth];
+        let tree = DraftTree::chain(root, &placeholders)?;
+        Ok(match depth {
+            0 => Drafted::OnHost(tree),
+            _ => Drafted::OnGpu(tree),
+        })
+    }
+
+    fn record(&mut self, recording: &mut Recording<'_>) -> Result<(), DraftError> {
+        let features = recording.features;
+        if features.rows.is_empty() {
+            return Ok(());
+        }
+        let first = features.position as usize + 1;
+        // The token after each of them.
+        let Some(tokens) = recording.tokens.get(first..first + features.rows.len()) else {
+            return Ok(());
+        };
+        let depth = if recording.drafting { self.depth } else { 0 };
+        let (gpu, encoder) = (recording.gpu, &mut *recording.encoder);
+        self.module.record(
+            gpu,
+            encoder,
+            features.rows,
+            tokens,
+            features.position,
+            depth as u32,
+        );
+        Ok(())
+    }
+}
