@@ -38,7 +38,12 @@ pub fn config() -> twin::DecoderConfig {
     }
 }
 
-fn open(gpu: &Gpu, bytes: &[u8], options: DecoderOptions, drafter: Box<dyn Drafter>) -> Session {
+pub fn open(
+    gpu: &Gpu,
+    bytes: &[u8],
+    options: DecoderOptions,
+    drafter: Box<dyn Drafter>,
+) -> Session {
     let mut reader = Cursor::new(bytes);
     let gguf = Gguf::read(&mut reader).unwrap();
     let mut quiet = |_, _| ();
@@ -46,7 +51,7 @@ fn open(gpu: &Gpu, bytes: &[u8], options: DecoderOptions, drafter: Box<dyn Draft
     Session::new(gpu, pollster::block_on(load).unwrap(), drafter)
 }
 
-fn options() -> DecoderOptions {
+pub fn options() -> DecoderOptions {
     DecoderOptions {
         context: 160,
         prompt_rows: 64,
@@ -168,6 +173,7 @@ fn chains_and_trees_give_the_tokens_of_plain_decoding() {
             let end = GenerateOptions {
                 max_tokens: 40,
                 end_tokens: Vec::new(),
+                ..Default::default()
             };
             let mut session = open(&gpu.gpu, &file.bytes(), options, Box::new(NoDrafter));
             let plain: Vec<u32> = session
@@ -233,6 +239,7 @@ fn a_session_refuses_what_it_cannot_do_and_goes_on() {
             GenerateOptions {
                 max_tokens: 1000,
                 end_tokens: Vec::new(),
+                ..Default::default()
             },
         );
         let tokens: Vec<_> = tokens.map(Result::unwrap).collect();

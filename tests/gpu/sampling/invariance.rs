@@ -67,7 +67,7 @@ fn logits_walked_in_parts_give_the_same_verdicts() {
         let small = Gpu::with_capabilities(gpu.gpu.device(), gpu.gpu.queue(), limited.clone());
         problem.row_stride = 96; // 384 bytes: two rows end at a multiple of 256
         let plan = small.plan_verify(&problem).unwrap();
-        assert!(plan.part_rows() < 54 && plan.part_rows() % 2 == 0);
+        assert!(plan.part_rows() < 54 && plan.part_rows().is_multiple_of(2));
         let (parts, _) = run(&small, &problem, &cases);
         assert_eq!(parts, whole, "{}", gpu.name);
 
