@@ -38,7 +38,6 @@ impl Decoder {
         let allocated_before = gpu.allocated_bytes();
         let h = Hyperparameters::from_gguf(gguf)?;
         h.check_tensors(gguf)?;
-        gguf.check_kernels()?;
         let options = DecoderOptions {
             context: options.context.clamp(1, h.context_length),
             prompt_rows: options

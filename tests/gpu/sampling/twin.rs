@@ -48,8 +48,8 @@ pub fn random_case(
     let logits = coarse(random, nodes * vocabulary);
     // Not far from what the target says, so that drafts are often kept.
     let mut draft = vec![0.0; rows * vocabulary];
-    for child in 1..nodes {
-        let (row, parent) = (shape.q_rows()[child] as usize, parents[child] as usize);
+    for (row, parent) in shape.q_rows().iter().zip(&parents).skip(1) {
+        let (row, parent) = (*row as usize, *parent as usize);
         let near = logits[parent * vocabulary..][..vocabulary].iter();
         let noise = random.normals(vocabulary);
         for ((q, p), noise) in draft[row * vocabulary..].iter_mut().zip(near).zip(noise) {
