@@ -162,9 +162,9 @@ mod tests {
             ("--accept greedy --temperature 1", "--accept lossless"),
             ("--accept lossless", "--temperature"),
             ("--accept typical --temperature 0", "--accept greedy"),
-            ("--temperature -1", "temperature"),
+            ("--temperature=-1", "temperature"),
             ("--temperature 1 --top-p 1.5", "top_p"),
-            ("--temperature 1 --min-p -0.1", "min-p"),
+            ("--temperature 1 --min-p=-0.1", "min_p"),
             ("--repetition-penalty 0", "repetition_penalty"),
         ] {
             let error = choice(options).unwrap_err();
