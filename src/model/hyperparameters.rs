@@ -1,4 +1,4 @@
-//! The shape of a Llama-family decoder, read from a file's metadata and checked against its
+//! The shape of a decoder of the Llama family and its kin, read from a file's metadata and checked against its
 //! tensors before anything is allocated.
 
 use super::{Architecture, Gguf, GgufError, gguf::Value};
