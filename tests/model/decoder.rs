@@ -35,6 +35,7 @@ pub fn config() -> twin::DecoderConfig {
         rope_dim: 12,
         rope_divisors: None,
         eps: 1e-5,
+        family: Default::default(),
     }
 }
 
@@ -77,7 +78,7 @@ pub fn options() -> DecoderOptions {
     }
 }
 
-fn prompt(random: &mut Random, tokens: usize) -> Vec<u32> {
+pub fn prompt(random: &mut Random, tokens: usize) -> Vec<u32> {
     (0..tokens).map(|_| random.below(130)).collect()
 }
 
