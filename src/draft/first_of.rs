@@ -34,8 +34,7 @@ impl Drafter for FirstOf {
 
     fn draft(&mut self, context: &DraftContext<'_>) -> Result<Drafted, DraftError> {
         let drafted = self.first.draft(context)?;
-        let (Drafted::OnHost(tree) | Drafted::OnGpu(tree)) = &drafted;
-        self.from_first = tree.max_depth() as usize >= self.least;
+        self.from_first = drafted.tree().max_depth() as usize >= self.least;
         match self.from_first {
             true => Ok(drafted),
             false => self.second.draft(context),
@@ -81,10 +80,7 @@ mod tests {
         let mut long = FirstOf::new(ngram(), Box::new(NoDrafter), 3);
         assert_eq!(long.draft(&context), Ok(root));
         let mut short = FirstOf::new(ngram(), Box::new(NoDrafter), 2);
-        let Ok(Drafted::OnHost(tree)) = short.draft(&context) else {
-            panic!("no draft")
-        };
-        assert_eq!(tree.tokens(), [8, 9, 1]);
+        assert_eq!(short.draft(&context).unwrap().tree().tokens(), [8, 9, 1]);
         assert_eq!(short.name(), "ngram+none");
     }
 }

@@ -99,6 +99,15 @@ pub enum Drafted {
     OnGpu(DraftTree),
 }
 
+impl Drafted {
+    /// The tree; one that is on the GPU has placeholders for drafted tokens.
+    pub fn tree(&self) -> &DraftTree {
+        match self {
+            Drafted::OnHost(tree) | Drafted::OnGpu(tree) => tree,
+        }
+    }
+}
+
 /// The rows that the target's last pass computed and that were kept: their features lie in
 /// [`Decoder::features`](crate::model::Decoder::features).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -109,6 +118,16 @@ pub struct Features<'a> {
     pub rows: &'a [u32],
     /// Position of the first of them in the sequence.
     pub position: u32,
+}
+
+impl<'a> Features<'a> {
+    /// Those of `rows`, whose tokens are the last of the `past` in the cache.
+    pub(crate) fn before(past: u32, rows: &'a [u32]) -> Self {
+        Features {
+            rows,
+            position: past.saturating_sub(rows.len() as u32),
+        }
+    }
 }
 
 /// What a drafter records one submission with.

@@ -26,6 +26,8 @@ pub mod cache;
 pub mod compare;
 #[cfg(feature = "generate")]
 pub mod decoder;
+#[cfg(feature = "generate")]
+pub mod draft;
 pub mod embedding;
 pub mod linear;
 pub mod norm;
@@ -34,6 +36,7 @@ pub mod quantised;
 pub mod reduce;
 pub mod rope;
 pub mod storage;
+pub mod tree;
 pub mod verify;
 
 /// A number that widens to `f64` without loss.

@@ -4,6 +4,7 @@
 mod adapters;
 mod decoder;
 mod dequantised;
+mod families;
 mod format;
 mod fuzz_seed;
 #[path = "../support/gguf_writer.rs"]
@@ -13,5 +14,7 @@ mod mtp;
 #[path = "../gpu/random.rs"]
 mod random;
 mod refusals;
+mod sampling;
+mod sessions;
 mod smollm;
 mod text;

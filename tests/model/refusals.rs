@@ -85,7 +85,19 @@ fn absurd_counts_are_refused_without_allocating_for_them() {
 fn another_architecture_is_named() {
     let mut file = good();
     file.set("general.architecture", Value::Text("mamba".into()));
-    refused(&file.bytes(), &["mamba", "llama"]);
+    refused(
+        &file.bytes(),
+        &["mamba", "llama", "qwen2", "qwen3", "smollm3"],
+    );
+}
+
+#[test]
+fn a_part_of_a_model_in_several_files_says_so() {
+    let mut file = good();
+    file.set("split.count", Value::Raw(2, 3u16.to_le_bytes().into()));
+    refused(&file.bytes(), &["3 parts", "split.count", "--merge"]);
+    file.set("split.count", Value::Raw(2, 1u16.to_le_bytes().into()));
+    assert_eq!(refusal(&file.bytes()), None);
 }
 
 #[test]
@@ -143,8 +155,13 @@ fn missing_misshapen_and_unknown_tensors_are_named() {
 
     let mut file = good();
     file.tensors
+        .push(("blk.0.attn_output.bias".into(), vec![64], 0, vec![0; 256]));
+    refused(&file.bytes(), &["blk.0.attn_output.bias"]);
+    // One bias of three.
+    let mut file = good();
+    file.tensors
         .push(("blk.0.attn_q.bias".into(), vec![96], 0, vec![0; 384]));
-    refused(&file.bytes(), &["blk.0.attn_q.bias"]);
+    refused(&file.bytes(), &["blk.0.attn_k.bias"]);
 }
 
 #[test]

@@ -19,12 +19,12 @@ use crate::{
     model::{Decoder, Gguf},
     tree::DraftTree,
 };
-use module::Module;
+use module::{MAX_STEPS, Module};
 
 /// How an [`MtpDrafter`] drafts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MtpOptions {
-    /// Drafted tokens of a chain; at least 1. Default 4.
+    /// Drafted tokens of a chain: 1 to 64, others are clamped. Default 4.
     pub tokens: usize,
     /// Tokens that can be drafted, the most frequent ones of the model's; empty for all. A shorter list
     /// makes the draft head cheaper.
@@ -41,6 +41,14 @@ impl Default for MtpOptions {
 }
 
 /// Drafts chains with an MTP module.
+///
+/// The weights are those of one decoder layer whose rotation is the model's own, with norms and a projection
+/// in front of it, all F16: `mtp.hidden_norm`, `mtp.embed_norm`, `mtp.proj` (`[width, 2 width]`, the feature's
+/// half first), `mtp.attn_norm`, `mtp.attn_{q,k,v,output}`, `mtp.ffn_norm`, `mtp.ffn_{gate,up,down}` and
+/// `mtp.output_norm`, each followed by `.weight`. Embedding and head are the model's.
+///
+/// Give it to a session before the prompt: put in the middle of a sequence it has no keys of what came
+/// before. The text stays right then, but fewer drafted tokens are kept.
 #[derive(Debug)]
 pub struct MtpDrafter {
     module: Module,
@@ -79,7 +87,7 @@ impl MtpDrafter {
         }
         Ok(MtpDrafter {
             module: Module::new(gpu, decoder, gguf, reader, &file, &tokens).await?,
-            tokens: options.tokens.max(1),
+            tokens: options.tokens.clamp(1, MAX_STEPS),
             depth: 0,
         })
     }

@@ -5,7 +5,7 @@ use std::io::{Read, Seek};
 use wgpu::{Buffer, CommandEncoder, ComputePass};
 
 use crate::{
-    cache::{CacheShape, KvCache, RopePairs, RopeShape},
+    cache::{CacheShape, KvCache, RopeShape},
     draft::{
         DrafterLoadError,
         kernels::{Choose, Gather},
@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// Steps of one draft that the script of step sizes has room for.
-const MAX_STEPS: u64 = 64;
+pub(super) const MAX_STEPS: usize = 64;
 
 #[derive(Debug)]
 pub(super) struct Module {
@@ -68,6 +68,8 @@ fn layer_weights(
     Ok(LayerWeights {
         attention_norm: file.vector("mtp.attn_norm.weight", width)?,
         qkv: vec![file.stacked(&qkv, width)?],
+        biases: None,
+        head_norms: None,
         attention_output: vec![file.stacked(&[("mtp.attn_output.weight", width)], query)?],
         feed_forward_norm: file.vector("mtp.ffn_norm.weight", width)?,
         gate_up: GateUpWeights::Fused(file.gate_up(gate, up, ff, width)?),
@@ -118,10 +120,17 @@ impl Module {
         let cache = KvCache::contiguous(gpu, shape, 1, context).map_err(LoadError::from)?;
         let rope = RopeShape {
             rotated: h.rope_dimension_count,
-            pairs: RopePairs::Interleaved,
+            pairs: h.architecture.rope_pairs(),
         };
         // The module's row of position t stands for the token at t + 1.
-        let table = rope_table(gpu, h, &rope, 1..context + 1)?;
+        let divisors = match h.rope_divisors {
+            true => {
+                let progress = &mut |_, _| ();
+                WeightLoader::new(gpu, gguf, reader, progress).values("rope_freqs.weight")?
+            }
+            false => Vec::new(),
+        };
+        let table = rope_table(gpu, h, &rope, &divisors, 1..context + 1)?;
         let plans = Plans::prepare(gpu, h, &cache, rows).await?;
         let stack = Stack {
             gpu,
@@ -171,7 +180,7 @@ impl Module {
         let embedded = gpu.storage("draft embedding", u64::from(rows) * row_bytes)?;
         let (x, y) = (view(decoder.features()), view(&hidden));
         Ok(Self {
-            script: gpu.storage("draft steps", MAX_STEPS * StepBuffer::SIZE)?,
+            script: gpu.storage("draft steps", MAX_STEPS as u64 * StepBuffer::SIZE)?,
             gather: Gather::new(gpu, &step, view(&index), x, y, padded).await?,
             embed: Embed::new(
                 gpu,
