@@ -18,6 +18,7 @@ pub struct Session {
     past: u32,           // keys in the cache
     paging: Option<Paging>,
     outcome: ReadBack,
+    last_draft: Option<(DraftTree, Vec<u32>)>,
 }
 
 /// What one step gave.
@@ -43,7 +44,15 @@ impl Session {
             drafter,
             committed: Vec::new(),
             past: 0,
+            last_draft: None,
         }
+    }
+
+    /// The tree that the last step verified, and the nodes of it that were kept, the root first: for
+    /// drawings of what a drafter does.
+    pub fn last_draft(&self) -> Option<(&DraftTree, &[u32])> {
+        let (tree, path) = self.last_draft.as_ref()?;
+        Some((tree, path))
     }
 
     /// The decoder.
@@ -69,6 +78,7 @@ impl Session {
     /// Forgets the sequence: the next prompt starts at position 0.
     pub fn reset(&mut self) {
         self.committed.clear();
+        self.last_draft = None;
         self.set_past(0);
         self.drafter.reset();
     }
@@ -207,9 +217,11 @@ impl Session {
         let accepted = outcome.path.len() - 1;
         self.drafter
             .observe(&draft::Outcome::new(&tree, &outcome.tokens[..accepted]));
+        let drafted = tree.drafted();
+        self.last_draft = Some((tree, outcome.path));
         Ok(Step {
             tokens: outcome.tokens,
-            drafted: tree.drafted(),
+            drafted,
             accepted,
         })
     }

@@ -5,7 +5,10 @@ use std::io::{Read, Seek};
 
 use wgpu::{Buffer, ComputePass};
 
-use super::{Gguf, Hyperparameters, LoadError, paging::Paging, weights::WeightLoader};
+use super::{
+    Gguf, Hyperparameters, LoadError, ReaderSource, WeightSource, paging::Paging,
+    weights::WeightLoader,
+};
 use crate::{
     attention::{
         Attention, AttentionIo, AttentionProblem, Element, Mask, PreparedAttention, TensorLayout,
@@ -141,6 +144,21 @@ impl Decoder {
         options: DecoderOptions,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Self, LoadError> {
+        Self::load_from(gpu, gguf, &mut ReaderSource(reader), options, progress).await
+    }
+
+    /// As [`Decoder::load`], from a source whose bytes may have to be waited for. At most a few MiB of them
+    /// are held on the host at a time.
+    ///
+    /// # Errors
+    /// As [`Decoder::load`].
+    pub async fn load_from<S: WeightSource>(
+        gpu: &Gpu,
+        gguf: &Gguf,
+        source: &mut S,
+        options: DecoderOptions,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<Self, LoadError> {
         let allocated_before = gpu.allocated_bytes();
         let h = Hyperparameters::from_gguf(gguf)?;
         h.check_tensors(gguf)?;
@@ -218,8 +236,8 @@ impl Decoder {
             .unwrap_or(&chain_plan);
         let workspace = largest.workspace()?;
 
-        let mut loader = WeightLoader::new(gpu, gguf, reader, progress);
-        let embedding = loader.stacked(&["token_embd.weight".to_owned()])?;
+        let mut loader = WeightLoader::new(gpu, gguf, source, progress);
+        let embedding = loader.stacked(&["token_embd.weight".to_owned()]).await?;
         let mut layers = Vec::new();
         for i in 0..h.block_count {
             let builder = LayerBuilder {
@@ -240,10 +258,10 @@ impl Decoder {
                 .await?;
             layers.push(layer);
         }
-        let norm_weight = loader.vector("output_norm.weight")?;
+        let norm_weight = loader.vector("output_norm.weight").await?;
         // Without a head of its own the model uses the embedding matrix (tied weights).
         let head = match gguf.find_tensor("output.weight") {
-            Some(_) => loader.stacked(&["output.weight".to_owned()])?,
+            Some(_) => loader.stacked(&["output.weight".to_owned()]).await?,
             None => embedding.clone(),
         };
 
@@ -487,10 +505,10 @@ struct LayerBuilder<'a> {
 
 impl LayerBuilder<'_> {
     #[allow(clippy::too_many_arguments)]
-    async fn build<R: Read + Seek>(
+    async fn build<S: WeightSource>(
         &self,
         i: u32,
-        loader: &mut WeightLoader<'_, R>,
+        loader: &mut WeightLoader<'_, S>,
         rope: &RopeShape,
         cache: &KvCache,
         depth: BufferView<'_>,
@@ -503,19 +521,21 @@ impl LayerBuilder<'_> {
         let query_width = h.head_count * h.key_length;
         let view = BufferView::whole;
 
-        let attention_weight = loader.vector(&name("attn_norm"))?;
-        let qkv = loader.stacked(&[name("attn_q"), name("attn_k"), name("attn_v")])?;
-        let attention_output = loader.stacked(&[name("attn_output")])?;
-        let feed_forward_weight = loader.vector(&name("ffn_norm"))?;
-        let fused = loader.gate_up(&name("ffn_gate"), &name("ffn_up"))?;
+        let attention_weight = loader.vector(&name("attn_norm")).await?;
+        let qkv = loader
+            .stacked(&[name("attn_q"), name("attn_k"), name("attn_v")])
+            .await?;
+        let attention_output = loader.stacked(&[name("attn_output")]).await?;
+        let feed_forward_weight = loader.vector(&name("ffn_norm")).await?;
+        let fused = loader.gate_up(&name("ffn_gate"), &name("ffn_up")).await?;
         let apart = match fused {
             Some(_) => None,
             None => Some((
-                loader.stacked(&[name("ffn_gate")])?,
-                loader.stacked(&[name("ffn_up")])?,
+                loader.stacked(&[name("ffn_gate")]).await?,
+                loader.stacked(&[name("ffn_up")]).await?,
             )),
         };
-        let down = loader.stacked(&[name("ffn_down")])?;
+        let down = loader.stacked(&[name("ffn_down")]).await?;
 
         let (Some(key), Some(value)) = (cache.keys(i), cache.values(i)) else {
             return Err(LoadError::Empty);
