@@ -139,6 +139,11 @@ impl<'a> TokenStream<'a> {
         &self.statistics
     }
 
+    /// The draft of the last step: see [`Session::last_draft`].
+    pub fn last_draft(&self) -> Option<(&crate::tree::DraftTree, &[u32])> {
+        self.session.last_draft()
+    }
+
     /// Why the answer ended, once it has.
     pub fn finish(&self) -> Option<Finish> {
         self.finish.filter(|_| self.ready.is_empty())
