@@ -7,6 +7,7 @@
 //! 3. [`Tokenizer`] and [`ChatTemplate`]: text to token ids and back, and a turn to a prompt;
 //! 4. [`Decoder`]: the weights on the GPU, and the kernels of all layers as one step.
 
+mod architecture;
 mod chat;
 mod date;
 mod decoder;
@@ -18,6 +19,7 @@ mod source;
 mod tokenizer;
 mod weights;
 
+pub use architecture::Architecture;
 pub use chat::{ChatError, ChatTemplate};
 pub use decoder::{Decoder, DecoderOptions, StepKind};
 pub use error::LoadError;

@@ -73,15 +73,36 @@ impl<'a, S: WeightSource> WeightLoader<'a, S> {
 
     /// A vector, such as the weight of a norm, as f32 padded with zeros to a multiple of 4.
     pub async fn vector(&mut self, name: &str) -> Result<Buffer, LoadError> {
+        let mut values = self.values(name).await?;
+        values.resize(values.len().next_multiple_of(4), 0.0);
+        Ok(self.gpu.storage_with(name, &values)?)
+    }
+
+    /// Vectors one after the other, such as the biases of query, key and value.
+    pub async fn joined(&mut self, names: &[String]) -> Result<Buffer, LoadError> {
+        let mut values = Vec::new();
+        for name in names {
+            values.extend(self.values(name).await?);
+        }
+        let label = names.first().map_or("", String::as_str);
+        Ok(self.gpu.storage_with(label, &values)?)
+    }
+
+    /// The elements of a vector.
+    pub async fn values(&mut self, name: &str) -> Result<Vec<f32>, LoadError> {
         let tensor = self.gguf.tensor(name)?;
         let mut bytes = Vec::new();
         self.read(tensor, 0..tensor.byte_len, &mut bytes).await?;
         self.advance(tensor.byte_len);
-        let mut values: Vec<f32> = match tensor.kind {
+        let values: Vec<f32> = match tensor.kind {
             GgmlType::F32 => bytemuck::pod_collect_to_vec(&bytes),
             GgmlType::F16 => bytes
                 .chunks_exact(2)
                 .map(|b| half::f16::from_le_bytes([b[0], b[1]]).to_f32())
+                .collect(),
+            GgmlType::Bf16 => bytes
+                .chunks_exact(2)
+                .map(|b| half::bf16::from_le_bytes([b[0], b[1]]).to_f32())
                 .collect(),
             kind => {
                 return Err(LoadError::VectorType {
@@ -90,8 +111,7 @@ impl<'a, S: WeightSource> WeightLoader<'a, S> {
                 });
             }
         };
-        values.resize(values.len().next_multiple_of(4), 0.0);
-        Ok(self.gpu.storage_with(name, &values)?)
+        Ok(values)
     }
 
     /// Matrices whose rows are those of the tensors `names`, one after the other: one matrix
@@ -143,7 +163,7 @@ impl<'a, S: WeightSource> WeightLoader<'a, S> {
         };
         let columns = u32::try_from(columns(first)).map_err(|_| too_large())?;
         let total_rows = u32::try_from(total_rows).map_err(|_| too_large())?;
-        let weight_type = weight_type(first)?;
+        let weight_type = weight_type(first);
         let mut writer =
             MatrixWriter::new(self.gpu, &first.name, weight_type, total_rows, columns)?;
         let row_bytes = first.row_bytes().max(1);
@@ -232,16 +252,18 @@ fn rows(tensor: &TensorInfo) -> u64 {
     tensor.shape.iter().skip(1).product()
 }
 
-fn weight_type(tensor: &TensorInfo) -> Result<WeightType, LoadError> {
+fn weight_type(tensor: &TensorInfo) -> WeightType {
     match tensor.kind {
-        GgmlType::F32 => Ok(WeightType::F32),
-        GgmlType::F16 => Ok(WeightType::F16),
-        GgmlType::Q8_0 => Ok(WeightType::Q8_0),
-        GgmlType::Q4_0 => Ok(WeightType::Q4_0),
-        GgmlType::Q4_1 => Ok(WeightType::Q4_1),
-        kind => Err(LoadError::WeightType {
-            tensor: tensor.name.clone(),
-            kind,
-        }),
+        GgmlType::F32 => WeightType::F32,
+        GgmlType::F16 => WeightType::F16,
+        GgmlType::Bf16 => WeightType::Bf16,
+        GgmlType::Q8_0 => WeightType::Q8_0,
+        GgmlType::Q4_0 => WeightType::Q4_0,
+        GgmlType::Q4_1 => WeightType::Q4_1,
+        GgmlType::Q5_0 => WeightType::Q5_0,
+        GgmlType::Q5_1 => WeightType::Q5_1,
+        GgmlType::Q4K => WeightType::Q4K,
+        GgmlType::Q5K => WeightType::Q5K,
+        GgmlType::Q6K => WeightType::Q6K,
     }
 }

@@ -3,8 +3,8 @@
 use sunfleck::{
     gpu::{BufferView, Gpu},
     ops::{
-        Argmax, Embed, Epilogue, Linear, LinearIo, Matrix, MatrixWriter, RmsNorm, RmsNormIo, Rows,
-        StepBuffer, SwiGlu, WeightType,
+        Argmax, Bias, Embed, Epilogue, HeadNorm, HeadNormIo, Linear, LinearIo, Matrix,
+        MatrixWriter, RmsNorm, RmsNormIo, Rows, StepBuffer, SwiGlu, WeightType,
     },
     reference::{
         activation,
@@ -19,13 +19,19 @@ use crate::{
     random::Random,
 };
 
-fn format(weight_type: WeightType) -> BlockFormat {
+pub fn format(weight_type: WeightType) -> BlockFormat {
     match weight_type {
         WeightType::F32 => BlockFormat::F32,
         WeightType::F16 => BlockFormat::F16,
         WeightType::Q8_0 => BlockFormat::Q8_0,
         WeightType::Q4_0 => BlockFormat::Q4_0,
         WeightType::Q4_1 => BlockFormat::Q4_1,
+        WeightType::Bf16 => BlockFormat::Bf16,
+        WeightType::Q5_0 => BlockFormat::Q5_0,
+        WeightType::Q5_1 => BlockFormat::Q5_1,
+        WeightType::Q4K => BlockFormat::Q4K,
+        WeightType::Q5K => BlockFormat::Q5K,
+        WeightType::Q6K => BlockFormat::Q6K,
         other => panic!("no twin for {other:?}"),
     }
 }
@@ -60,6 +66,11 @@ fn pad_rows(x: &[f32], columns: usize) -> (Vec<f32>, usize) {
         row.iter().copied().chain(padding)
     });
     (rows.collect(), stride)
+}
+
+/// Columns of a stored block.
+fn blocks_of(ty: WeightType) -> usize {
+    format(ty).block_elements()
 }
 
 const CANARY: f32 = 12345.0;
@@ -122,10 +133,19 @@ fn linear(
 fn linear_layers_equal_their_twin_for_every_weight_type() {
     on_every_adapter(|gpu| {
         for ty in WeightType::ALL {
+            let block = blocks_of(ty);
             for tokens in [1, 2, 3, 5, 16, 19] {
-                linear(gpu, ty, Epilogue::Assign, tokens, 96, 64);
+                linear(gpu, ty, Epilogue::Assign, tokens, 96, block.max(64));
             }
-            linear(gpu, ty, Epilogue::Add, 3, 40, 576); // rows that do not fill a tile
+            // Rows that do not fill a tile, and more than one super-block.
+            linear(
+                gpu,
+                ty,
+                Epilogue::Add,
+                3,
+                40,
+                576usize.next_multiple_of(block),
+            );
         }
         linear(gpu, WeightType::Q4_1, Epilogue::Add, 70, 130, 96); // more than two blocks of tokens
         linear(gpu, WeightType::F32, Epilogue::Assign, 2, 33, 20); // columns that do not fill a block
@@ -212,9 +232,10 @@ fn swiglu_on_its_own_equals_its_twin() {
 #[test]
 fn embedding_equals_its_twin_for_every_weight_type() {
     on_every_adapter(|gpu| {
-        let (vocabulary, width) = (75, 64);
+        let vocabulary = 75;
         let tokens = [74u32, 0, 31, 32, 5, 74];
         for ty in WeightType::ALL {
+            let width = blocks_of(ty).max(64);
             let mut random = Random(3);
             let (bytes, table) = weights(&mut random, ty, vocabulary, width);
             let matrix = upload(gpu, ty, vocabulary, width, &bytes);
@@ -239,13 +260,9 @@ fn embedding_equals_its_twin_for_every_weight_type() {
                 .iter()
                 .flat_map(|t| table[*t as usize * width..][..width].to_vec())
                 .collect();
-            compare(
-                &format!("{} {ty:?}", gpu.name),
-                &got,
-                &expected,
-                Tolerance::F32,
-            )
-            .unwrap();
+            // Bit for bit what ggml's rounding to f32 gives.
+            let expected: Vec<f32> = expected.iter().map(|v| *v as f32).collect();
+            assert_eq!(got, expected, "{} {ty:?}", gpu.name);
         }
     });
 }
@@ -392,5 +409,75 @@ fn a_matrix_larger_than_a_binding_is_split_and_gives_the_same_bits() {
         assert_eq!(embedded_split, embedded_whole, "{}", gpu.name);
         let expected = twin::linear(&x, &w, None, tokens, columns, rows).unwrap();
         compare(&gpu.name, &whole, &expected, Tolerance::F32).unwrap();
+    });
+}
+
+#[test]
+fn bias_is_added_to_its_part_of_each_row() {
+    on_every_adapter(|gpu| {
+        let (rows, width, stride) = (3, 70, 75);
+        let mut random = Random(6);
+        let (y, bias) = (random.normals(rows * stride), random.normals(width));
+        let y_buffer = gpu.gpu.storage_with("y", &y).unwrap();
+        let bias_buffer = gpu.gpu.storage_with("bias", &bias).unwrap();
+        // The last row is not of this step.
+        let step = StepBuffer::new(&gpu.gpu, rows as u32 - 1, 0).unwrap();
+        let [bias_view, y_view] = [&bias_buffer, &y_buffer].map(BufferView::whole);
+        let op = Bias::new(
+            &gpu.gpu,
+            &step,
+            bias_view,
+            y_view,
+            width as u32,
+            stride as u32,
+        );
+        let op = pollster::block_on(op).unwrap();
+        gpu.run(|pass| op.encode(pass, rows as u32));
+        let got: Vec<f32> = gpu.read(&y_buffer);
+        let expected = (0..rows * stride).map(|i| match i % stride {
+            column if column < width && i / stride < rows - 1 => y[i] + bias[column],
+            _ => y[i],
+        });
+        assert_eq!(got, expected.collect::<Vec<f32>>(), "{}", gpu.name);
+    });
+}
+
+#[test]
+fn head_norm_equals_its_twin_and_leaves_values_alone() {
+    on_every_adapter(|gpu| {
+        let (rows, query_heads, key_heads) = (3usize, 4usize, 2usize);
+        for dim in [20usize, 64, 256] {
+            let stride = (query_heads + 2 * key_heads) * dim;
+            let mut random = Random(14);
+            let x = random.normals(rows * stride);
+            let weights = [random.normals(dim), random.normals(dim)];
+            let x_buffer = gpu.gpu.storage_with("x", &x).unwrap();
+            let buffers = weights
+                .each_ref()
+                .map(|w| gpu.gpu.storage_with("weight", w).unwrap());
+            let step = StepBuffer::new(&gpu.gpu, rows as u32, 0).unwrap();
+            let io = HeadNormIo {
+                x: BufferView::whole(&x_buffer),
+                stride: stride as u32,
+                query_heads: query_heads as u32,
+                key_heads: key_heads as u32,
+                head_dim: dim as u32,
+                query_weight: BufferView::whole(&buffers[0]),
+                key_weight: BufferView::whole(&buffers[1]),
+            };
+            let op = pollster::block_on(HeadNorm::new(&gpu.gpu, &step, &io, 1e-6)).unwrap();
+            gpu.run(|pass| op.encode(pass, rows as u32));
+            let got: Vec<f32> = gpu.read(&x_buffer);
+            for (row, got) in got.chunks_exact(stride).enumerate() {
+                let (queries, rest) = x[row * stride..][..stride].split_at(query_heads * dim);
+                let (keys, values) = rest.split_at(key_heads * dim);
+                let mut expected = norm::rms_norm(queries, &weights[0], 1e-6).unwrap();
+                expected.extend(norm::rms_norm(keys, &weights[1], 1e-6).unwrap());
+                let normed = expected.len();
+                let what = format!("{} row {row} dim {dim}", gpu.name);
+                compare(&what, &got[..normed], &expected, Tolerance::F32).unwrap();
+                assert_eq!(&got[normed..], values, "{what}");
+            }
+        }
     });
 }

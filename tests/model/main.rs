@@ -3,6 +3,8 @@
 #[path = "../gpu/adapters.rs"]
 mod adapters;
 mod decoder;
+mod dequantised;
+mod families;
 mod format;
 mod fuzz_seed;
 #[path = "../support/gguf_writer.rs"]

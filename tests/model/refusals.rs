@@ -31,10 +31,7 @@ fn refusal(bytes: &[u8]) -> Option<String> {
         Err(error) => return Some(error.to_string()),
     };
     let check = Hyperparameters::from_gguf(&gguf).and_then(|h| h.check_tensors(&gguf));
-    check
-        .err()
-        .map(|error| error.to_string())
-        .or_else(|| gguf.check_kernels().err().map(|error| error.to_string()))
+    check.err().map(|error| error.to_string())
 }
 
 #[track_caller]
@@ -88,7 +85,10 @@ fn absurd_counts_are_refused_without_allocating_for_them() {
 fn another_architecture_is_named() {
     let mut file = good();
     file.set("general.architecture", Value::Text("mamba".into()));
-    refused(&file.bytes(), &["mamba", "llama"]);
+    refused(
+        &file.bytes(),
+        &["mamba", "llama", "qwen2", "qwen3", "smollm3"],
+    );
 }
 
 #[test]
@@ -146,16 +146,22 @@ fn missing_misshapen_and_unknown_tensors_are_named() {
 
     let mut file = good();
     file.tensors
+        .push(("blk.0.attn_output.bias".into(), vec![64], 0, vec![0; 256]));
+    refused(&file.bytes(), &["blk.0.attn_output.bias"]);
+    // One bias of three.
+    let mut file = good();
+    file.tensors
         .push(("blk.0.attn_q.bias".into(), vec![96], 0, vec![0; 384]));
-    refused(&file.bytes(), &["blk.0.attn_q.bias"]);
+    refused(&file.bytes(), &["blk.0.attn_k.bias"]);
 }
 
 #[test]
-fn unknown_weight_types_and_those_without_a_kernel_are_named() {
+fn unknown_weight_types_are_named_with_those_that_are_read() {
     let mut file = good();
     file.tensors[2].2 = 77;
-    refused(&file.bytes(), &["77", "blk.0.attn_q.weight"]);
-    // Q4_K is a known type that no kernel reads yet.
+    let read = ["77", "blk.0.attn_q.weight", "BF16", "Q5_1", "Q8_0", "Q6_K"];
+    refused(&file.bytes(), &read);
+    // Q4_K is read, but this tensor's rows are no whole super-blocks.
     let mut file = good();
     let rows = file.tensors[2].1.clone();
     file.tensors[2].1 = vec![256, rows.iter().product::<u64>() / 256];
