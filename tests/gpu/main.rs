@@ -8,6 +8,7 @@ mod layouts;
 mod ops;
 mod plans;
 mod random;
+mod sampling;
 mod verify;
 
 /// Whether long tests run: `cargo xtask test --full`.

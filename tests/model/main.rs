@@ -13,5 +13,6 @@ mod llama_cpp_tokens;
 #[path = "../gpu/random.rs"]
 mod random;
 mod refusals;
+mod sampling;
 mod smollm;
 mod text;
