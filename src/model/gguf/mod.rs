@@ -23,6 +23,7 @@
 
 mod cursor;
 mod error;
+mod shards;
 mod tensor;
 mod value;
 
@@ -32,6 +33,7 @@ use std::ops::Range;
 
 use cursor::Cursor;
 pub use error::GgufError;
+pub use shards::{ShardError, Shards, open, shard_name};
 pub use tensor::{GgmlType, TensorInfo};
 pub use value::{Array, Value, ValueType};
 
