@@ -176,14 +176,12 @@ impl World {
                     self.commit(*who, &path);
                 }
             }
-            Operation::Prompt(who, tokens) if exists(*who) => {
-                if self.draft(&[(*who, *tokens)]) {
-                    let own = &mut self.sequences[*who];
-                    self.pager.commit(own.id, *tokens).unwrap();
-                    for number in own.draft.drain(..).take(*tokens as usize) {
-                        own.tokens.push((number, own.next));
-                        own.next += 1;
-                    }
+            Operation::Prompt(who, tokens) if exists(*who) && self.draft(&[(*who, *tokens)]) => {
+                let own = &mut self.sequences[*who];
+                self.pager.commit(own.id, *tokens).unwrap();
+                for number in own.draft.drain(..).take(*tokens as usize) {
+                    own.tokens.push((number, own.next));
+                    own.next += 1;
                 }
             }
             Operation::Truncate(who, len) if exists(*who) => {
