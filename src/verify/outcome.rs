@@ -13,15 +13,24 @@ pub struct Outcome {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum OutcomeError {
-    /// Every logit of a node was NaN.
+    /// Every logit of a node was NaN, or -inf or forbidden where tokens are sampled.
     #[error(
-        "the model gave no number among the logits (all NaN); the weights are damaged or their \
-         values overflow"
+        "no token may follow a node: its logits are all NaN or -inf (the weights are damaged or their \
+         values overflow), or the grammar forbids every token"
     )]
     NoArgmax,
     /// The tree in the GPU buffer was not a valid tree.
     #[error("the draft tree on the GPU is not a tree: a child must come after its parent")]
     BadTree,
+    /// A drafted token has probability 0 in the distribution from which it was drawn.
+    #[error(
+        "a drafted token has probability 0 in its draft distribution: it was not drawn from that row; \
+         correct the draft logits, the tree's q_rows or the draw kind"
+    )]
+    ImpossibleDraft,
+    /// A rule for chains met a node with two children.
+    #[error("the draft branches, but the request's rule is for chains; use Rule::Rejection")]
+    NotAChain,
     /// The buffer is too short or its counts are out of range.
     #[error("the outcome has {words} words, which does not fit trees of {max_nodes} nodes")]
     Malformed {

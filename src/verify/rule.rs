@@ -174,7 +174,7 @@ impl Rule {
         }
     }
 
-    fn check_numbers(self) -> Result<(), RuleError> {
+    pub(super) fn check_numbers(self) -> Result<(), RuleError> {
         let number = |holds: bool, name, needed, given| {
             if holds {
                 return Ok(());

@@ -8,6 +8,8 @@ mod layouts;
 mod ops;
 mod plans;
 mod random;
+mod sampling;
+mod trees;
 mod verify;
 
 /// Whether long tests run: `cargo xtask test --full`.

@@ -35,6 +35,7 @@ pub fn config() -> twin::DecoderConfig {
         rope_dim: 12,
         rope_divisors: None,
         eps: 1e-5,
+        family: Default::default(),
     }
 }
 
@@ -54,7 +55,12 @@ fn config_for(matrices: BlockFormat) -> twin::DecoderConfig {
     }
 }
 
-fn open(gpu: &Gpu, bytes: &[u8], options: DecoderOptions, drafter: Box<dyn Drafter>) -> Session {
+pub fn open(
+    gpu: &Gpu,
+    bytes: &[u8],
+    options: DecoderOptions,
+    drafter: Box<dyn Drafter>,
+) -> Session {
     let mut reader = Cursor::new(bytes);
     let gguf = Gguf::read(&mut reader).unwrap();
     let mut quiet = |_, _| ();
@@ -62,7 +68,7 @@ fn open(gpu: &Gpu, bytes: &[u8], options: DecoderOptions, drafter: Box<dyn Draft
     Session::new(gpu, pollster::block_on(load).unwrap(), drafter)
 }
 
-fn options() -> DecoderOptions {
+pub fn options() -> DecoderOptions {
     DecoderOptions {
         context: 160,
         prompt_rows: 64,
@@ -72,7 +78,7 @@ fn options() -> DecoderOptions {
     }
 }
 
-fn prompt(random: &mut Random, tokens: usize) -> Vec<u32> {
+pub fn prompt(random: &mut Random, tokens: usize) -> Vec<u32> {
     (0..tokens).map(|_| random.below(130)).collect()
 }
 
@@ -191,6 +197,7 @@ fn chains_and_trees_give_the_tokens_of_plain_decoding() {
             let end = GenerateOptions {
                 max_tokens: 40,
                 end_tokens: Vec::new(),
+                ..Default::default()
             };
             let mut session = open(&gpu.gpu, &file.bytes(), options, Box::new(NoDrafter));
             let plain: Vec<u32> = session
@@ -256,6 +263,7 @@ fn a_session_refuses_what_it_cannot_do_and_goes_on() {
             GenerateOptions {
                 max_tokens: 1000,
                 end_tokens: Vec::new(),
+                ..Default::default()
             },
         );
         let tokens: Vec<_> = tokens.map(Result::unwrap).collect();

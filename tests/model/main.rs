@@ -4,6 +4,7 @@
 mod adapters;
 mod decoder;
 mod dequantised;
+mod families;
 mod format;
 mod fuzz_seed;
 #[path = "../support/gguf_writer.rs"]
@@ -12,5 +13,6 @@ mod llama_cpp_tokens;
 #[path = "../gpu/random.rs"]
 mod random;
 mod refusals;
+mod sampling;
 mod smollm;
 mod text;

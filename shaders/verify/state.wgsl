@@ -1,0 +1,118 @@
+// What verification kernels share: the parameters, the options of each request, and what is known of
+// each node. Twins: reference::verify.
+
+struct VerifyParams {
+    vocabulary: u32,    // V
+    row_stride: u32,    // elements from one row of logits to the next, target and draft
+    max_nodes: u32,     // N: stride of the tree's and the outcome's arrays
+    tree_words: u32,    // words of one tree blob
+    first_row: u32,     // first row (request * N + node) of the part of the target's logits that is bound
+    draft_rows: u32,    // rows of draft logits of a request
+    mask_words: u32,    // words of one bit a token: ceil(V / 32)
+    mask_rows: u32,     // of a request: 1, or 1 + N with a grammar
+    outcome_words: u32, // words from one outcome to the next
+    part_rows: u32,     // rows of the part that is bound
+}
+
+// How a row of logits becomes a distribution: verify::Sampling.
+struct Settings {
+    temperature: f32,
+    top_k: u32,
+    top_p: f32,
+    min_p: f32,
+    repetition: f32,
+    presence: f32,
+    uses: u32,   // USES_...
+    unused: u32,
+}
+
+struct Request {
+    rule: u32,
+    draw: u32,
+    seed: vec2<u32>,
+    numbers: vec2<f32>, // (epsilon, delta) or (threshold, -)
+    unused: vec2<u32>,
+    sampling: Settings, // of the target's rows
+    drafting: Settings, // of the draft's rows
+}
+
+const USES_PENALTY: u32 = 1u;
+const USES_GRAMMAR: u32 = 2u;
+
+const RULE_GREEDY: u32 = 0u;
+const RULE_REJECTION: u32 = 1u;
+const RULE_CHAIN: u32 = 2u;
+const RULE_TYPICAL: u32 = 3u;
+const RULE_THRESHOLD: u32 = 4u;
+
+const DRAW_TOP_K: u32 = 0u;
+const DRAW_IID: u32 = 1u;
+
+// A distribution over a row: y has exp(z - max) / sum, where z's key is above the cut, or equals it and
+// y is at most `last`.
+struct Row {
+    max: f32,
+    sum: f32,
+    cut: u32,
+    last: u32,
+}
+
+struct NodeState {
+    after: Row,     // the target's distribution after the node
+    drafted: Row,   // that from which its children were drawn
+    argmax: u32,
+    entropy: f32,   // of `after`, nats
+    raw_max: f32,   // of the logits as they are
+    raw_sum: f32,
+    bound: f32,     // the node is accepted iff u * scale < bound; a scale below 0: it can't be drawn
+    scale: f32,
+    log_raw: f32,   // log-probabilities of the node's token after its parent
+    log_p: f32,
+    s: f32,         // of the residual when all children are rejected
+    // Of the request, in node 0:
+    last: u32,      // the last accepted node
+    accepted: u32,  // accepted nodes below the root
+    word: u32,      // the random word with which the token after it is sampled
+}
+
+const NONE: u32 = 0xffffffffu;
+const FLAG_NO_SUPPORT: u32 = 1u; // no token may follow a node on the path
+const FLAG_BAD_TREE: u32 = 2u;
+const FLAG_IMPOSSIBLE_DRAFT: u32 = 4u; // a tested token has probability 0 in its draft distribution
+const FLAG_NOT_A_CHAIN: u32 = 8u;
+
+@group(0) @binding(0) var<uniform> params: VerifyParams;
+@group(0) @binding(1) var<storage, read> requests: array<Request>;
+@group(0) @binding(2) var<storage, read> tree: array<u32>; // [request] blobs of tree::DraftTree
+@group(0) @binding(3) var<storage, read_write> nodes: array<NodeState>; // [request, node]
+
+fn tree_field(request: u32, field: u32, node: u32) -> u32 {
+    return tree[request * params.tree_words + field * params.max_nodes + node];
+}
+
+fn token_of(request: u32, node: u32) -> u32 {
+    return tree_field(request, 0u, node);
+}
+
+fn parent_of(request: u32, node: u32) -> u32 {
+    return tree_field(request, 1u, node);
+}
+
+fn first_child(request: u32, node: u32) -> u32 {
+    return tree_field(request, 2u, node);
+}
+
+fn next_sibling(request: u32, node: u32) -> u32 {
+    return tree_field(request, 3u, node);
+}
+
+// Nodes in use: where preorder ends. 0 for a blob that claims more than there is room for.
+fn node_count(request: u32) -> u32 {
+    let count = tree_field(request, 6u, 0u);
+    return select(0u, count, count <= params.max_nodes);
+}
+
+// Whether `child` may follow `before` as a child or sibling: both ascend, so every walk ends.
+fn is_child(child: u32, before: u32, count: u32) -> bool {
+    return child > before && child < count;
+}

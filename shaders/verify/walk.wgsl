@@ -1,0 +1,137 @@
+// The decisions: from the root down, by rule, with the random numbers of each child. One invocation a
+// request; everything that costs was done for all nodes before. Twin: reference::verify.
+//
+// Outcome: [0] accepted nodes below the root, [1] error flags, then N each: path (nodes, the root first),
+// tokens (of the accepted nodes, then the bonus token), log-probabilities of the tokens under the raw
+// logits and under the processed ones. Unused entries are zero.
+
+@group(0) @binding(4) var<storage, read> lengths: array<vec4<u32>>; // [request]: (rows, past, -, -)
+@group(0) @binding(5) var<storage, read_write> outcome: array<u32>;
+
+// How a walk goes on from a node.
+struct Found {
+    child: u32, // NONE: the walk ends
+    flags: u32,
+}
+
+fn random_word(request: u32, position: u32, child: u32, purpose: u32) -> u32 {
+    return philox4x32_10(vec4(position, child, purpose, 0u), requests[request].seed).x;
+}
+
+// The first child that its rule accepts.
+fn accepted_child(request: u32, node: u32, count: u32) -> Found {
+    let base = request * params.max_nodes;
+    let rule = requests[request].rule;
+    let position = lengths[request].y + tree_field(request, 4u, node) + 1u;
+    var before = node;
+    var child = first_child(request, node);
+    var ordinal = 0u;
+    while is_child(child, before, count) {
+        if token_of(request, child) >= params.vocabulary {
+            return Found(NONE, FLAG_BAD_TREE);
+        }
+        if rule == RULE_CHAIN && ordinal > 0u {
+            return Found(NONE, FLAG_NOT_A_CHAIN);
+        }
+        if rule == RULE_GREEDY {
+            if token_of(request, child) == nodes[base + node].argmax {
+                return Found(child, 0u);
+            }
+        } else {
+            let state = nodes[base + child];
+            if state.scale < 0.0 {
+                return Found(NONE, FLAG_IMPOSSIBLE_DRAFT);
+            }
+            let u = uniform_number(random_word(request, position, ordinal, PURPOSE_ACCEPT));
+            if u * state.scale < state.bound {
+                return Found(child, 0u);
+            }
+        }
+        before = child;
+        child = next_sibling(request, child);
+        ordinal++;
+    }
+    return Found(NONE, select(FLAG_BAD_TREE, 0u, child == NONE));
+}
+
+// The deepest node of which every token on the way is above its bar; of equally deep ones that with the
+// likeliest path, then the lowest.
+fn longest_path(request: u32, count: u32) -> u32 {
+    let base = request * params.max_nodes;
+    var best = 0u;
+    var best_depth = 0u;
+    var best_log = 0.0;
+    for (var node = 1u; node < count; node++) {
+        var log_p = 0.0;
+        var depth = 0u;
+        var kept = true;
+        var at = node;
+        // A parent comes before its child, so the walk ends at the root.
+        while kept && at != 0u && at < count {
+            let state = nodes[base + at];
+            kept = state.scale < state.bound;
+            log_p += state.log_p;
+            depth++;
+            let parent = parent_of(request, at);
+            kept = kept && parent < at;
+            at = parent;
+        }
+        if kept && (depth > best_depth || (depth == best_depth && log_p > best_log)) {
+            best = node;
+            best_depth = depth;
+            best_log = log_p;
+        }
+    }
+    return best;
+}
+
+@compute @workgroup_size(WORKGROUP_X, WORKGROUP_Y, WORKGROUP_Z)
+fn main(@builtin(workgroup_id) group: vec3<u32>) {
+    let request = group.x;
+    let base = request * params.max_nodes;
+    let start = request * params.outcome_words;
+    let n = params.max_nodes;
+    for (var i = 0u; i < params.outcome_words; i++) {
+        outcome[start + i] = 0u;
+    }
+    let count = node_count(request);
+    var flags = select(0u, FLAG_BAD_TREE, count == 0u);
+    var last = 0u;
+    if requests[request].rule >= RULE_TYPICAL {
+        last = longest_path(request, count);
+    } else {
+        // Children come after their parents, so the walk ends within `count` steps.
+        for (var i = 0u; i < count; i++) {
+            let found = accepted_child(request, last, count);
+            flags |= found.flags;
+            if found.child == NONE {
+                break;
+            }
+            last = found.child;
+        }
+    }
+    // The path, from its end to the root.
+    var accepted = 0u;
+    var at = last;
+    while at != 0u && accepted < count {
+        accepted++;
+        at = min(parent_of(request, at), at - 1u);
+    }
+    at = last;
+    for (var i = accepted; i > 0u; i--) {
+        outcome[start + 2u + i] = at;
+        outcome[start + 2u + n + i - 1u] = token_of(request, at);
+        outcome[start + 2u + 2u * n + i - 1u] = bitcast<u32>(nodes[base + at].log_raw);
+        outcome[start + 2u + 3u * n + i - 1u] = bitcast<u32>(nodes[base + at].log_p);
+        at = min(parent_of(request, at), at - 1u);
+    }
+    if nodes[base + last].after.sum <= 0.0 {
+        flags |= FLAG_NO_SUPPORT;
+    }
+    outcome[start] = accepted;
+    outcome[start + 1u] = flags;
+    nodes[base].last = last;
+    nodes[base].accepted = accepted;
+    let position = lengths[request].y + accepted + 1u;
+    nodes[base].word = random_word(request, position, 0u, PURPOSE_SAMPLE);
+}

@@ -1,0 +1,238 @@
+//! A compiled plan bound to buffers, and recorded.
+
+use wgpu::{Buffer, ComputePass};
+
+use super::kernels::{self, FinaliseParams, NODE_BYTES, VerifyParams};
+use super::request::RequestWords;
+use super::{PreparedVerify, Rule, Verdict, VerifyError, VerifyProblem, VerifyRequest};
+use crate::gpu::{BufferView, Gpu};
+use crate::ops::Dispatch;
+use crate::tree::{self, DrawKind};
+
+/// The buffers of a verification.
+#[derive(Clone, Copy, Debug)]
+pub struct VerifyIo<'a> {
+    /// The target's logits, `[batch, max_nodes, row_stride]`. A view over the device's binding limit is
+    /// bound in parts.
+    pub logits: BufferView<'a>,
+    /// The draft's logits, `[batch, draft_rows, row_stride]`, in the rows that
+    /// [`DraftTree::q_rows`](crate::tree::DraftTree::q_rows) names; given exactly when the problem has
+    /// draft rows. For a drafter that has probabilities instead, their logarithms.
+    pub draft: Option<BufferView<'a>>,
+    /// `[batch]` of [`DraftTree::blob`](crate::tree::DraftTree::blob)`(max_nodes)`.
+    pub tree: BufferView<'a>,
+    /// `[batch]` of four u32s, as in [`attention::lengths`](crate::attention::lengths()): of them the
+    /// second, the absolute position of the root, is read, and moved on by [`Verify::encode_finalise`].
+    pub lengths: BufferView<'a>,
+    /// Bits, `[batch, mask_rows, mask_words]`: in row 0 of a request bit `y % 32` of word `y / 32` is set
+    /// for committed tokens that penalties look at; in row `1 + node` for tokens that the grammar allows
+    /// after the node. Given exactly when the problem has penalties or a grammar.
+    pub masks: Option<BufferView<'a>>,
+}
+
+/// A verification bound to its buffers: records any number of steps and allocates nothing then.
+#[derive(Clone, Debug)]
+pub struct Verify {
+    gpu: Gpu,
+    problem: VerifyProblem,
+    parts: Vec<Part>,
+    walk: Dispatch,
+    finalise: Dispatch,
+    requests: Buffer,
+    outcome: Buffer,
+}
+
+/// The dispatches over the rows that one binding takes.
+#[derive(Clone, Debug)]
+struct Part {
+    rows: Dispatch,
+    children: Dispatch,
+    sample: Dispatch,
+    count: u32,
+}
+
+impl PreparedVerify {
+    /// Binds buffers. Until [`Verify::set_request`] says otherwise every request is verified greedily.
+    ///
+    /// # Errors
+    /// [`VerifyError::ViewTooSmall`], [`VerifyError::Argument`], and through [`VerifyError::Gpu`] the
+    /// errors of a misaligned, aliased or oversized view.
+    pub fn bind(&self, io: &VerifyIo<'_>) -> Result<Verify, VerifyError> {
+        let (gpu, problem) = (self.plan.gpu(), self.plan.problem());
+        check_io(problem, io)?;
+        let batch = u64::from(problem.batch);
+        let nodes = gpu.storage("verify nodes", problem.rows() * NODE_BYTES)?;
+        let outcome_words = Verdict::words(problem.max_nodes) as u32;
+        let outcome = gpu.storage("verify outcome", batch * u64::from(outcome_words) * 4)?;
+        let greedy = VerifyRequest::new(Rule::Greedy, DrawKind::TopK, 0);
+        let words: Vec<RequestWords> = (0..problem.batch)
+            .map(|request| greedy.words(problem, request))
+            .collect::<Result<_, _>>()?;
+        let requests = gpu.storage_with("verify requests", &words)?;
+        // Bound where a problem has no use for the argument; kernels then read none of it.
+        let unused = gpu.storage("verify unused", 4)?;
+        let unused = BufferView::whole(&unused);
+
+        let params = |first: u64, count: u64| VerifyParams {
+            vocabulary: problem.vocabulary,
+            row_stride: problem.row_stride,
+            max_nodes: problem.max_nodes,
+            tree_words: tree::blob_words(problem.max_nodes as usize) as u32,
+            first_row: first as u32,
+            draft_rows: problem.draft_rows,
+            mask_words: problem.mask_words(),
+            mask_rows: problem.mask_rows(),
+            outcome_words,
+            part_rows: count as u32,
+        };
+        let mut parts = Vec::new();
+        let step = self.plan.part_rows();
+        for first in (0..problem.rows()).step_by(step as usize) {
+            let count = step.min(problem.rows() - first);
+            let uniform = gpu.uniform("verify", &params(first, count));
+            let row = problem.row_bytes();
+            let offset = io.logits.offset + first * row;
+            let logits = BufferView::range(io.logits.buffer, offset, count * row);
+            let common = [
+                ("params", BufferView::whole(&uniform)),
+                ("requests", BufferView::whole(&requests)),
+                ("tree", io.tree),
+                ("nodes", BufferView::whole(&nodes)),
+                ("masks", io.masks.unwrap_or(unused)),
+                ("logits", logits),
+                ("draft", io.draft.unwrap_or(unused)),
+            ];
+            let mut with_outcome = common.to_vec();
+            with_outcome.push(("outcome", BufferView::whole(&outcome)));
+            parts.push(Part {
+                rows: Dispatch::new(self.rows.clone(), gpu.bind(&self.rows, &common)?),
+                children: Dispatch::new(self.children.clone(), gpu.bind(&self.children, &common)?),
+                sample: Dispatch::new(self.sample.clone(), gpu.bind(&self.sample, &with_outcome)?),
+                count: count as u32,
+            });
+        }
+        let uniform = gpu.uniform("verify", &params(0, problem.rows()));
+        let walk = gpu.bind(
+            &self.walk,
+            &[
+                ("params", BufferView::whole(&uniform)),
+                ("requests", BufferView::whole(&requests)),
+                ("tree", io.tree),
+                ("nodes", BufferView::whole(&nodes)),
+                ("lengths", io.lengths),
+                ("outcome", BufferView::whole(&outcome)),
+            ],
+        )?;
+        let finalise = FinaliseParams {
+            batch: problem.batch,
+            outcome_words,
+        };
+        let uniform = gpu.uniform("verify", &finalise);
+        let finalise = gpu.bind(
+            &self.finalise,
+            &[
+                ("params", BufferView::whole(&uniform)),
+                ("outcome", BufferView::whole(&outcome)),
+                ("lengths", io.lengths),
+            ],
+        )?;
+        Ok(Verify {
+            gpu: gpu.clone(),
+            problem: *problem,
+            parts,
+            walk: Dispatch::new(self.walk.clone(), walk),
+            finalise: Dispatch::new(self.finalise.clone(), finalise),
+            requests,
+            outcome,
+        })
+    }
+}
+
+fn check_io(problem: &VerifyProblem, io: &VerifyIo<'_>) -> Result<(), VerifyError> {
+    let optional = |name, view: Option<BufferView<'_>>, is_needed: bool| match (view, is_needed) {
+        (None, true) => Err(VerifyError::Argument {
+            name,
+            problem: "is missing, but the problem was planned with it",
+        }),
+        (Some(_), false) => Err(VerifyError::Argument {
+            name,
+            problem: "was given, but the problem was planned without it; leave it out or plan with it",
+        }),
+        _ => Ok(()),
+    };
+    optional("draft", io.draft, problem.draft_rows > 0)?;
+    optional("masks", io.masks, problem.mask_rows() > 0)?;
+    let batch = u64::from(problem.batch);
+    let blob = tree::blob_words(problem.max_nodes as usize) as u64 * 4;
+    let mask = u64::from(problem.mask_rows()) * u64::from(problem.mask_words()) * 4;
+    let draft = u64::from(problem.draft_rows) * problem.row_bytes();
+    let needs = [
+        (
+            "logits",
+            Some(io.logits),
+            problem.rows() * problem.row_bytes(),
+        ),
+        ("draft", io.draft, batch * draft),
+        ("tree", Some(io.tree), batch * blob),
+        ("lengths", Some(io.lengths), batch * 16),
+        ("masks", io.masks, batch * mask),
+    ];
+    for (name, view, needed) in needs {
+        if let Some(view) = view.filter(|view| view.size < needed) {
+            let given = view.size;
+            return Err(VerifyError::ViewTooSmall {
+                name,
+                needed,
+                given,
+            });
+        }
+    }
+    Ok(())
+}
+
+impl Verify {
+    /// Says how a request is verified from the next submission on.
+    ///
+    /// # Errors
+    /// [`VerifyError::Rule`] for a rule that does not fit the draw, [`VerifyError::NoKernel`] for one that
+    /// only the CPU has, [`VerifyError::Sampling`] and [`VerifyError::Request`] for options out of range
+    /// or that the problem was not planned for.
+    pub fn set_request(&self, index: u32, request: &VerifyRequest) -> Result<(), VerifyError> {
+        if index >= self.problem.batch {
+            return Err(VerifyError::Request {
+                request: index,
+                problem: "is outside the batch",
+            });
+        }
+        let words = request.words(&self.problem, index)?;
+        let offset = u64::from(index) * size_of::<RequestWords>() as u64;
+        self.gpu
+            .queue()
+            .write_buffer(&self.requests, offset, bytemuck::bytes_of(&words));
+        Ok(())
+    }
+
+    /// Records the verification of all requests: statistics, tests, decisions, and the token after them.
+    pub fn encode(&self, pass: &mut ComputePass<'_>) {
+        for part in &self.parts {
+            part.rows.encode(pass, [part.count, 1, 1]);
+            part.children.encode(pass, [part.count, 1, 1]);
+        }
+        self.walk.encode(pass, [self.problem.batch, 1, 1]);
+        for part in &self.parts {
+            part.sample.encode(pass, [self.problem.batch, 1, 1]);
+        }
+    }
+
+    /// Records the end of a step: the lengths move on by the root and the accepted nodes; those of a
+    /// request whose outcome has an error flag stay.
+    pub fn encode_finalise(&self, pass: &mut ComputePass<'_>) {
+        let groups = kernels::finalise_groups(self.problem.batch);
+        self.finalise.encode(pass, [groups, 1, 1]);
+    }
+
+    /// The outcome buffer, `[batch]` of the words that [`Verdict::from_words`] reads.
+    pub fn outcome(&self) -> &Buffer {
+        &self.outcome
+    }
+}

@@ -1,0 +1,113 @@
+//! How one request of a batch is verified, and the words in which kernels read it.
+
+use bytemuck::{Pod, Zeroable};
+
+use super::{LossyTypical, Rule, Sampling, VerifyError, VerifyProblem};
+use crate::tree::DrawKind;
+
+/// The rule, randomness and sampling options of one request.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct VerifyRequest {
+    /// Which drafted tokens are kept.
+    pub rule: Rule,
+    /// How the children of the request's trees are drawn.
+    pub draw: DrawKind,
+    /// Key of the random numbers ([`reference::philox`](crate::reference::philox)): equal seeds at equal
+    /// positions give equal decisions, whatever else is in the batch.
+    pub seed: u64,
+    /// What is done to the target's logits.
+    pub sampling: Sampling,
+    /// What the drafter did to its logits before it drew from them.
+    pub drafting: Sampling,
+    /// Whether the request's rows of the grammar mask hold, for target and draft.
+    pub grammar: bool,
+}
+
+impl VerifyRequest {
+    /// A request by `rule`, with draws of kind `draw`, without options.
+    pub fn new(rule: Rule, draw: DrawKind, seed: u64) -> Self {
+        Self {
+            rule,
+            draw,
+            seed,
+            sampling: Sampling::default(),
+            drafting: Sampling::default(),
+            grammar: false,
+        }
+    }
+
+    pub(super) fn words(
+        &self,
+        problem: &VerifyProblem,
+        request: u32,
+    ) -> Result<RequestWords, VerifyError> {
+        let sampled = self.draw != DrawKind::TopK;
+        self.rule.check_numbers()?;
+        self.rule
+            .check_draw(self.draw, sampled && problem.draft_rows > 0)?;
+        self.sampling.check()?;
+        self.drafting.check()?;
+        let fail = |problem| Err(VerifyError::Request { request, problem });
+        let has_penalty = self.sampling.has_penalty() || self.drafting.has_penalty();
+        if has_penalty && !problem.penalties {
+            return fail("has a penalty, but the problem was planned without; set `penalties`");
+        }
+        if self.grammar && !problem.grammar {
+            return fail("has a grammar, but the problem was planned without; set `grammar`");
+        }
+        let (rule, numbers) = match self.rule {
+            Rule::Greedy => (0, [0.0; 2]),
+            Rule::Rejection => (1, [0.0; 2]),
+            Rule::ChainRejection => (2, [0.0; 2]),
+            Rule::LossyTypical(LossyTypical { epsilon, delta }) => (3, [epsilon, delta]),
+            Rule::LossyThreshold(bar) => (4, [bar, 0.0]),
+            rule => return Err(VerifyError::NoKernel { rule }),
+        };
+        let settings = |sampling: &Sampling| SettingsWords {
+            temperature: sampling.temperature,
+            top_k: sampling.top_k,
+            top_p: sampling.top_p,
+            min_p: sampling.min_p,
+            repetition: sampling.repetition_penalty,
+            presence: sampling.presence_penalty,
+            uses: u32::from(sampling.has_penalty()) | u32::from(self.grammar) << 1,
+            unused: 0,
+        };
+        Ok(RequestWords {
+            rule,
+            draw: self.draw as u32,
+            seed: [self.seed as u32, (self.seed >> 32) as u32],
+            numbers,
+            unused: [0; 2],
+            sampling: settings(&self.sampling),
+            drafting: settings(&self.drafting),
+        })
+    }
+}
+
+/// `Settings` of `shaders/verify/state.wgsl`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub(super) struct SettingsWords {
+    temperature: f32,
+    top_k: u32,
+    top_p: f32,
+    min_p: f32,
+    repetition: f32,
+    presence: f32,
+    uses: u32,
+    unused: u32,
+}
+
+/// `Request` of `shaders/verify/state.wgsl`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub(super) struct RequestWords {
+    rule: u32,
+    draw: u32,
+    seed: [u32; 2],
+    numbers: [f32; 2],
+    unused: [u32; 2],
+    sampling: SettingsWords,
+    drafting: SettingsWords,
+}

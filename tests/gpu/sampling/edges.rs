@@ -1,0 +1,239 @@
+//! The ends of what is allowed, and what is refused.
+
+use sunfleck::{
+    tree::{BlobField, DraftTree, DrawKind, NONE, field_offset},
+    verify::{
+        OutcomeError, Rule, RuleError, Sampling, Verdict, VerifyError, VerifyIo, VerifyProblem,
+        VerifyRequest,
+    },
+};
+
+use super::{Case, problem_for, run};
+use crate::adapters::{TestGpu, on_every_adapter};
+
+fn case(rule: Rule, tree: DraftTree, logits: &[[f32; 3]]) -> Case {
+    let draw = tree.draw();
+    Case {
+        request: VerifyRequest::new(rule, draw, 4),
+        tree,
+        logits: logits.as_flattened().to_vec(),
+        draft: Vec::new(),
+        position: 0,
+        occurred: Vec::new(),
+        grammar: Vec::new(),
+    }
+}
+
+fn verdict(gpu: &TestGpu, case: Case) -> Result<Verdict, OutcomeError> {
+    let cases = [case];
+    run(&gpu.gpu, &problem_for(&cases, 3), &cases).0.remove(0)
+}
+
+const NO: f32 = f32::NEG_INFINITY;
+const RULES: [Rule; 4] = [
+    Rule::Greedy,
+    Rule::Rejection,
+    Rule::ChainRejection,
+    Rule::LossyThreshold(0.0),
+];
+
+#[test]
+fn a_token_without_probability_is_never_kept() {
+    on_every_adapter(|gpu| {
+        for rule in RULES {
+            let tree = DraftTree::chain(0, &[1, 1]).unwrap();
+            let verdict = verdict(gpu, case(rule, tree, &[[NO, NO, 5.0]; 3])).unwrap();
+            assert_eq!(verdict.tokens, [2], "{}: {rule:?}", gpu.name);
+            assert_eq!(verdict.log_probabilities, [0.0], "{}: {rule:?}", gpu.name);
+        }
+    });
+}
+
+#[test]
+fn a_chain_that_is_as_deep_as_there_is_room_is_kept_whole() {
+    on_every_adapter(|gpu| {
+        for rule in RULES {
+            let tree = DraftTree::chain(0, &[1; 99]).unwrap();
+            let verdict = verdict(gpu, case(rule, tree, &[[NO, 2.0, f32::NAN]; 100])).unwrap();
+            assert_eq!(verdict.path.len(), 100, "{}: {rule:?}", gpu.name);
+            assert_eq!(verdict.tokens, [1; 100], "{}: {rule:?}", gpu.name);
+        }
+    });
+}
+
+#[test]
+fn equal_distributions_keep_everything() {
+    on_every_adapter(|gpu| {
+        for seed in 0..8 {
+            let tree = DraftTree::chain(0, &[1, 2, 0])
+                .unwrap()
+                .with_draw(DrawKind::Iid)
+                .unwrap();
+            let mut case = case(Rule::Rejection, tree, &[[0.3, -1.7, 0.9]; 4]);
+            case.draft = [0.3, -1.7, 0.9].repeat(3);
+            case.request.seed = seed;
+            assert_eq!(verdict(gpu, case).unwrap().path.len(), 4, "{}", gpu.name);
+        }
+    });
+}
+
+#[test]
+fn what_can_not_be_verified_is_flagged_and_commits_nothing() {
+    on_every_adapter(|gpu| {
+        let chain = DraftTree::chain(0, &[1]).unwrap();
+        let empty = case(Rule::Rejection, chain.clone(), &[[NO, NO, f32::NAN]; 2]);
+        let problem = problem_for(std::slice::from_ref(&empty), 3);
+        let (verdicts, lengths) = run(&gpu.gpu, &problem, &[empty]);
+        assert_eq!(verdicts[0], Err(OutcomeError::NoArgmax), "{}", gpu.name);
+        assert_eq!(lengths, [0], "{}", gpu.name);
+
+        let sampled = chain.with_draw(DrawKind::Iid).unwrap();
+        let mut undrawn = case(Rule::Rejection, sampled, &[[0.0; 3]; 2]);
+        undrawn.draft = vec![0.0, NO, 0.0];
+        assert_eq!(
+            verdict(gpu, undrawn),
+            Err(OutcomeError::ImpossibleDraft),
+            "{}",
+            gpu.name
+        );
+
+        let fork =
+            DraftTree::from_parents(vec![0, 1, 2], vec![NONE, 0, 0], DrawKind::TopK).unwrap();
+        let forked = case(Rule::ChainRejection, fork, &[[0.0, NO, NO]; 3]);
+        assert_eq!(
+            verdict(gpu, forked),
+            Err(OutcomeError::NotAChain),
+            "{}",
+            gpu.name
+        );
+
+        let outside = DraftTree::chain(0, &[3]).unwrap();
+        let outside = case(Rule::Rejection, outside, &[[0.0; 3]; 2]);
+        assert_eq!(
+            verdict(gpu, outside),
+            Err(OutcomeError::BadTree),
+            "{}",
+            gpu.name
+        );
+    });
+}
+
+#[test]
+fn a_damaged_blob_ends_with_a_flag() {
+    on_every_adapter(|gpu| {
+        let tree = DraftTree::chain(0, &[1, 1]).unwrap();
+        let good = tree.blob(4).unwrap();
+        let problem = VerifyProblem::new(1, 4, 3);
+        let prepared =
+            pollster::block_on(gpu.gpu.plan_verify(&problem).unwrap().prepare()).unwrap();
+        // Node 1 its own child; a child past the end; more nodes than there is room for.
+        for (field, node, value) in [
+            (BlobField::FirstChild, 1, 1),
+            (BlobField::FirstChild, 1, 77),
+            (BlobField::DfsOut, 0, 900),
+        ] {
+            let mut blob = good.clone();
+            blob[field_offset(field, 4) + node] = value;
+            let rows = [[NO, 1.0, NO]; 4];
+            let logits = gpu.gpu.storage_with("logits", rows.as_flattened()).unwrap();
+            let tree = gpu.gpu.storage_with("tree", &blob).unwrap();
+            let lengths = gpu.gpu.storage_with("lengths", &[[3u32, 0, 0, 0]]).unwrap();
+            let verify = prepared
+                .bind(&VerifyIo {
+                    logits: (&logits).into(),
+                    draft: None,
+                    tree: (&tree).into(),
+                    lengths: (&lengths).into(),
+                    masks: None,
+                })
+                .unwrap();
+            let request = VerifyRequest::new(Rule::Rejection, DrawKind::TopK, 1);
+            verify.set_request(0, &request).unwrap();
+            gpu.run(|pass| verify.encode(pass));
+            let words: Vec<u32> = gpu.read(verify.outcome());
+            let verdict = Verdict::from_words(&words, 4);
+            assert_eq!(
+                verdict,
+                Err(OutcomeError::BadTree),
+                "{}: {field:?}",
+                gpu.name
+            );
+        }
+    });
+}
+
+#[test]
+fn requests_and_arguments_that_do_not_fit_are_refused_with_the_reason() {
+    on_every_adapter(|gpu| {
+        let plan = |problem: &VerifyProblem| gpu.gpu.plan_verify(problem);
+        for problem in [
+            VerifyProblem::new(0, 4, 3),
+            VerifyProblem::new(1, 0, 3),
+            VerifyProblem::new(1, 4, 0),
+            VerifyProblem::new(1, 4, 262_145),
+        ] {
+            assert!(matches!(plan(&problem), Err(VerifyError::Size { .. })));
+        }
+        let problem = VerifyProblem::new(1, 4, 64);
+        let prepared = pollster::block_on(plan(&problem).unwrap().prepare()).unwrap();
+        let buffer = gpu.gpu.storage("large", 4096).unwrap();
+        let tree = gpu.gpu.storage("tree", 4096).unwrap();
+        let lengths = gpu.gpu.storage("lengths", 16).unwrap();
+        let io = VerifyIo {
+            logits: (&buffer).into(),
+            draft: None,
+            tree: (&tree).into(),
+            lengths: (&lengths).into(),
+            masks: None,
+        };
+        let verify = prepared.bind(&io).unwrap();
+        let set = |change: fn(&mut VerifyRequest)| {
+            let mut request = VerifyRequest::new(Rule::Rejection, DrawKind::TopK, 0);
+            change(&mut request);
+            verify.set_request(0, &request)
+        };
+        assert!(set(|_| ()).is_ok());
+        let refused = set(|request| request.draw = DrawKind::Iid).unwrap_err();
+        let reason = matches!(
+            refused,
+            VerifyError::Rule(RuleError::NoDraftProbabilities { .. })
+        );
+        assert!(reason, "{refused}");
+        let refused = set(|request| request.rule = Rule::Traversal).unwrap_err();
+        assert!(matches!(
+            refused,
+            VerifyError::NoKernel {
+                rule: Rule::Traversal
+            }
+        ));
+        assert!(matches!(
+            set(|request| request.sampling.temperature = 0.0),
+            Err(VerifyError::Sampling(_))
+        ));
+        assert!(matches!(
+            set(|request| {
+                request.sampling = Sampling {
+                    presence_penalty: 1.0,
+                    ..Sampling::default()
+                }
+            }),
+            Err(VerifyError::Request { .. })
+        ));
+        assert!(set(|request| request.grammar = true).is_err());
+        let outside = VerifyRequest::new(Rule::Greedy, DrawKind::TopK, 0);
+        assert!(verify.set_request(1, &outside).is_err());
+
+        let draft = Some((&buffer).into());
+        let superfluous = prepared.bind(&VerifyIo { draft, ..io }).unwrap_err();
+        assert!(matches!(
+            superfluous,
+            VerifyError::Argument { name: "draft", .. }
+        ));
+        let logits = (&lengths).into();
+        let short = prepared.bind(&VerifyIo { logits, ..io }).unwrap_err();
+        assert!(matches!(
+            short,
+            VerifyError::ViewTooSmall { name: "logits", .. }
+        ));
+    });
+}

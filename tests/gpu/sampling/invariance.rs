@@ -1,0 +1,83 @@
+//! A verdict depends on nothing but its own request, bit for bit.
+
+use sunfleck::{
+    gpu::{Capabilities, Gpu},
+    tree::DrawKind,
+    verify::{Rule, Sampling, VerifyError, VerifyProblem, VerifyRequest},
+};
+
+use super::twin::random_case;
+use super::{Case, problem_for, run};
+use crate::adapters::on_every_adapter;
+use crate::random::Random;
+
+const VOCABULARY: usize = 70;
+
+fn cases() -> Vec<Case> {
+    let mut random = Random(77);
+    let draws = [DrawKind::TopK, DrawKind::Iid, DrawKind::WithoutReplacement];
+    (0..6)
+        .map(|index| {
+            let mut request = VerifyRequest::new(Rule::Rejection, draws[index % 3], index as u64);
+            request.sampling = Sampling {
+                top_p: 0.9,
+                presence_penalty: 0.1,
+                ..Sampling::default()
+            };
+            random_case(&mut random, VOCABULARY, request, 4 + index)
+        })
+        .collect()
+}
+
+#[test]
+fn batch_and_padding_change_no_bit() {
+    on_every_adapter(|gpu| {
+        let cases = cases();
+        let together = problem_for(&cases, VOCABULARY as u32);
+        let (verdicts, _) = run(&gpu.gpu, &together, &cases);
+        for (case, verdict) in cases.iter().zip(&verdicts) {
+            let verdict = verdict.as_ref().unwrap();
+            let alone = std::slice::from_ref(case);
+            let mut padded = problem_for(alone, VOCABULARY as u32);
+            padded.max_nodes += 21;
+            padded.row_stride += 58;
+            padded.draft_rows = padded.draft_rows.max(1) + 1;
+            padded.grammar = true; // of no request
+            let (single, _) = run(&gpu.gpu, &padded, alone);
+            let single = single[0].as_ref().unwrap();
+            assert_eq!(single, verdict, "{}", gpu.name);
+            let bits = |logs: &[f32]| logs.iter().map(|log| log.to_bits()).collect::<Vec<_>>();
+            assert_eq!(
+                bits(&single.log_probabilities),
+                bits(&verdict.log_probabilities)
+            );
+        }
+    });
+}
+
+#[test]
+fn logits_walked_in_parts_give_the_same_verdicts() {
+    on_every_adapter(|gpu| {
+        let cases = cases();
+        let mut problem = problem_for(&cases, VOCABULARY as u32);
+        let (whole, _) = run(&gpu.gpu, &problem, &cases);
+        let mut limited: Capabilities = gpu.gpu.capabilities().clone();
+        // Other bindings still fit: 54 rows of 280 bytes do not.
+        limited.limits.max_storage_buffer_binding_size = 12_000;
+        let small = Gpu::with_capabilities(gpu.gpu.device(), gpu.gpu.queue(), limited.clone());
+        problem.row_stride = 96; // 384 bytes: two rows end at a multiple of 256
+        let plan = small.plan_verify(&problem).unwrap();
+        assert!(plan.part_rows() < 54 && plan.part_rows().is_multiple_of(2));
+        let (parts, _) = run(&small, &problem, &cases);
+        assert_eq!(parts, whole, "{}", gpu.name);
+
+        // One row of 4 bytes more than a whole number of alignments fits, but no second part can begin.
+        limited.limits.max_storage_buffer_binding_size = 1028;
+        let tiny = Gpu::with_capabilities(gpu.gpu.device(), gpu.gpu.queue(), limited);
+        let odd = VerifyProblem::new(1, 4, 257);
+        assert!(matches!(
+            tiny.plan_verify(&odd),
+            Err(VerifyError::Parts { .. })
+        ));
+    });
+}
