@@ -14,5 +14,6 @@ mod llama_cpp_tokens;
 mod random;
 mod refusals;
 mod sampling;
+mod sessions;
 mod smollm;
 mod text;
