@@ -15,5 +15,6 @@ mod random;
 mod refusals;
 mod sampling;
 mod sessions;
+mod shards;
 mod smollm;
 mod text;
