@@ -48,10 +48,8 @@ pub enum DrafterLoadError {
         /// Its type.
         given: String,
     },
-    /// The draft vocabulary names a token that the model does not have, or none at all.
-    #[error(
-        "the draft vocabulary needs 1 to {vocabulary} token ids below {vocabulary}, but has {given}"
-    )]
+    /// The draft vocabulary names a token that the model does not have.
+    #[error("the draft vocabulary needs token ids below {vocabulary}, but has {given}")]
     Vocabulary {
         /// Ids the model has.
         vocabulary: u32,

@@ -21,8 +21,8 @@ pub enum ModelError {
     },
     /// One part of a model in several files.
     #[error(
-        "the file is one of {parts} parts of a model (`split.count`); needed one file: join them with \
-         llama.cpp's `llama-gguf-split --merge`"
+        "the file is one of {parts} parts of a model (`split.count`); needed all: open the first with \
+         `gguf::open`, or join them with llama.cpp's `llama-gguf-split --merge`"
     )]
     Split {
         /// Files of the model.

@@ -15,6 +15,7 @@ mod error;
 pub mod gguf;
 mod hyperparameters;
 mod paging;
+mod source;
 mod tokenizer;
 mod weights;
 
@@ -26,5 +27,6 @@ pub use error::LoadError;
 pub use gguf::{GgmlType, Gguf, GgufError, TensorInfo};
 pub use hyperparameters::{Hyperparameters, ModelError};
 pub(crate) use paging::Paging;
+pub use source::{ReaderSource, WeightSource};
 pub use tokenizer::{DecodeStream, Tokenizer, TokenizerError};
 pub(crate) use weights::WeightLoader;

@@ -16,5 +16,6 @@ mod random;
 mod refusals;
 mod sampling;
 mod sessions;
+mod shards;
 mod smollm;
 mod text;

@@ -260,7 +260,7 @@ fn tiny_module(
     };
     let header = serde_json::to_vec(&header).unwrap();
     let length = (header.len() as u64).to_le_bytes().to_vec();
-    (vec![length, header, data].concat(), weights)
+    ([length, header, data].concat(), weights)
 }
 
 /// Drafts the text itself for three steps, so that several rows of a pass are kept, then with the module.

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     gpu::Gpu,
-    model::{Decoder, Gguf},
+    model::{Decoder, Gguf, ReaderSource, WeightSource},
     tree::DraftTree,
 };
 use module::{MAX_STEPS, Module};
@@ -26,7 +26,7 @@ use module::{MAX_STEPS, Module};
 pub struct MtpOptions {
     /// Drafted tokens of a chain: 1 to 64, others are clamped. Default 4.
     pub tokens: usize,
-    /// Tokens that can be drafted, the most frequent ones of the model's; empty for all. A shorter list
+    /// Tokens that can be drafted, the most frequent ones of the model's, in any order; empty for all. A shorter list
     /// makes the draft head cheaper.
     pub vocabulary: Vec<u32>,
 }
@@ -71,22 +71,44 @@ impl MtpDrafter {
         weights: &[u8],
         options: &MtpOptions,
     ) -> Result<Self, DrafterLoadError> {
+        Self::load_from(
+            gpu,
+            decoder,
+            gguf,
+            &mut ReaderSource(reader),
+            weights,
+            options,
+        )
+        .await
+    }
+
+    /// As [`load`](Self::load), from a source of the model file whose bytes may have to be waited for.
+    ///
+    /// # Errors
+    /// Those of [`load`](Self::load).
+    pub async fn load_from<S: WeightSource>(
+        gpu: &Gpu,
+        decoder: &Decoder,
+        gguf: &Gguf,
+        source: &mut S,
+        weights: &[u8],
+        options: &MtpOptions,
+    ) -> Result<Self, DrafterLoadError> {
         let file = WeightFile::new(gpu, weights)?;
         let vocabulary = decoder.hyperparameters().vocabulary;
-        let given = &options.vocabulary;
-        let tokens: Vec<u32> = match given.is_empty() {
-            true => (0..vocabulary).collect(),
-            false => given.clone(),
-        };
-        let fails = |given: String| DrafterLoadError::Vocabulary { vocabulary, given };
-        if let Some(id) = tokens.iter().find(|id| **id >= vocabulary) {
-            return Err(fails(format!("the id {id}")));
+        let mut tokens = options.vocabulary.clone();
+        if tokens.is_empty() {
+            tokens.extend(0..vocabulary);
         }
-        if tokens.len() > vocabulary as usize {
-            return Err(fails(format!("{} ids", tokens.len())));
+        // Neighbouring rows are read together, and ties go to the lower token.
+        tokens.sort_unstable();
+        tokens.dedup();
+        if let Some(id) = tokens.iter().find(|id| **id >= vocabulary) {
+            let given = format!("the id {id}");
+            return Err(DrafterLoadError::Vocabulary { vocabulary, given });
         }
         Ok(MtpDrafter {
-            module: Module::new(gpu, decoder, gguf, reader, &file, &tokens).await?,
+            module: Module::new(gpu, decoder, gguf, source, &file, &tokens).await?,
             tokens: options.tokens.clamp(1, MAX_STEPS),
             depth: 0,
         })

@@ -1,7 +1,5 @@
 //! The module's kernels, bound to its own cache and to the target's features.
 
-use std::io::{Read, Seek};
-
 use wgpu::{Buffer, CommandEncoder, ComputePass};
 
 use crate::{
@@ -13,7 +11,7 @@ use crate::{
     },
     gpu::{BufferView, Gpu},
     model::{
-        Decoder, Gguf, Hyperparameters, LoadError, StepKind, WeightLoader,
+        Decoder, Gguf, Hyperparameters, LoadError, StepKind, WeightLoader, WeightSource,
         parts::{
             Activations, GateUpWeights, Layer, LayerWeights, Plans, Stack, linears, rope_table,
             stride,
@@ -79,11 +77,11 @@ fn layer_weights(
 
 impl Module {
     /// Loads and binds; `vocabulary` lists the tokens that can be drafted.
-    pub async fn new<R: Read + Seek>(
+    pub async fn new<S: WeightSource>(
         gpu: &Gpu,
         decoder: &Decoder,
         gguf: &Gguf,
-        reader: &mut R,
+        source: &mut S,
         file: &WeightFile<'_>,
         vocabulary: &[u32],
     ) -> Result<Self, DrafterLoadError> {
@@ -103,7 +101,7 @@ impl Module {
         let hidden_weight = file.vector("mtp.hidden_norm.weight", width)?;
         let embed_weight = file.vector("mtp.embed_norm.weight", width)?;
         let output_weight = file.vector("mtp.output_norm.weight", width)?;
-        let head = head_rows(gpu, gguf, reader, vocabulary)?;
+        let head = head_rows(gpu, gguf, source, vocabulary).await?;
 
         let step = StepBuffer::new(gpu, 1, 0)?;
         let one_row = StepBuffer::new(gpu, 1, 0)?;
@@ -126,7 +124,9 @@ impl Module {
         let divisors = match h.rope_divisors {
             true => {
                 let progress = &mut |_, _| ();
-                WeightLoader::new(gpu, gguf, reader, progress).values("rope_freqs.weight")?
+                WeightLoader::new(gpu, gguf, source, progress)
+                    .values("rope_freqs.weight")
+                    .await?
             }
             false => Vec::new(),
         };
@@ -287,15 +287,17 @@ impl Module {
 }
 
 /// The rows of the model's head that belong to the tokens `vocabulary`.
-fn head_rows<R: Read + Seek>(
+async fn head_rows<S: WeightSource>(
     gpu: &Gpu,
     gguf: &Gguf,
-    reader: &mut R,
+    source: &mut S,
     vocabulary: &[u32],
 ) -> Result<Matrix, LoadError> {
     let name = match gguf.find_tensor("output.weight") {
         Some(_) => "output.weight",
         None => "token_embd.weight",
     };
-    WeightLoader::new(gpu, gguf, reader, &mut |_, _| ()).picked(name, vocabulary)
+    WeightLoader::new(gpu, gguf, source, &mut |_, _| ())
+        .picked(name, vocabulary)
+        .await
 }
