@@ -13,19 +13,8 @@ pub enum LoadError {
     /// The model is not one the decoder can run.
     #[error(transparent)]
     Model(#[from] ModelError),
-    /// A weight matrix of a type that no kernel multiplies with.
-    #[error(
-        "tensor `{tensor}` is stored as {kind:?}; the kernels take F32, F16, Q8_0, Q4_0 and Q4_1: \
-         use a file quantised to one of these"
-    )]
-    WeightType {
-        /// The tensor.
-        tensor: String,
-        /// Its type.
-        kind: GgmlType,
-    },
-    /// A norm weight of a type other than F32 and F16.
-    #[error("tensor `{tensor}` is stored as {kind:?}; a norm's weight must be F32 or F16")]
+    /// A norm weight of a type other than F32, F16 and BF16.
+    #[error("tensor `{tensor}` is stored as {kind}; a norm's weight must be F32, F16 or BF16")]
     VectorType {
         /// The tensor.
         tensor: String,

@@ -64,6 +64,10 @@ impl<'a, R: Read + Seek> WeightLoader<'a, R> {
                 .chunks_exact(2)
                 .map(|b| half::f16::from_le_bytes([b[0], b[1]]).to_f32())
                 .collect(),
+            GgmlType::Bf16 => bytes
+                .chunks_exact(2)
+                .map(|b| half::bf16::from_le_bytes([b[0], b[1]]).to_f32())
+                .collect(),
             kind => {
                 return Err(LoadError::VectorType {
                     tensor: name.to_owned(),
@@ -118,7 +122,7 @@ impl<'a, R: Read + Seek> WeightLoader<'a, R> {
         };
         let columns = u32::try_from(columns(first)).map_err(|_| too_large())?;
         let total_rows = u32::try_from(total_rows).map_err(|_| too_large())?;
-        let weight_type = weight_type(first)?;
+        let weight_type = weight_type(first);
         let mut writer =
             MatrixWriter::new(self.gpu, &first.name, weight_type, total_rows, columns)?;
         let row_bytes = first.row_bytes().max(1);
@@ -170,16 +174,18 @@ fn rows(tensor: &TensorInfo) -> u64 {
     tensor.shape.iter().skip(1).product()
 }
 
-fn weight_type(tensor: &TensorInfo) -> Result<WeightType, LoadError> {
+fn weight_type(tensor: &TensorInfo) -> WeightType {
     match tensor.kind {
-        GgmlType::F32 => Ok(WeightType::F32),
-        GgmlType::F16 => Ok(WeightType::F16),
-        GgmlType::Q8_0 => Ok(WeightType::Q8_0),
-        GgmlType::Q4_0 => Ok(WeightType::Q4_0),
-        GgmlType::Q4_1 => Ok(WeightType::Q4_1),
-        kind => Err(LoadError::WeightType {
-            tensor: tensor.name.clone(),
-            kind,
-        }),
+        GgmlType::F32 => WeightType::F32,
+        GgmlType::F16 => WeightType::F16,
+        GgmlType::Bf16 => WeightType::Bf16,
+        GgmlType::Q8_0 => WeightType::Q8_0,
+        GgmlType::Q4_0 => WeightType::Q4_0,
+        GgmlType::Q4_1 => WeightType::Q4_1,
+        GgmlType::Q5_0 => WeightType::Q5_0,
+        GgmlType::Q5_1 => WeightType::Q5_1,
+        GgmlType::Q4K => WeightType::Q4K,
+        GgmlType::Q5K => WeightType::Q5K,
+        GgmlType::Q6K => WeightType::Q6K,
     }
 }

@@ -50,9 +50,15 @@ pub(super) fn weights_source(weight_type: WeightType) -> Source {
     match weight_type {
         WeightType::F32 => shader!("ops/weights_f32.wgsl"),
         WeightType::F16 => shader!("ops/weights_f16.wgsl"),
+        WeightType::Bf16 => shader!("ops/weights_bf16.wgsl"),
         WeightType::Q8_0 => shader!("ops/weights_q8_0.wgsl"),
         WeightType::Q4_0 => shader!("ops/weights_q4_0.wgsl"),
         WeightType::Q4_1 => shader!("ops/weights_q4_1.wgsl"),
+        WeightType::Q5_0 => shader!("ops/weights_q5_0.wgsl"),
+        WeightType::Q5_1 => shader!("ops/weights_q5_1.wgsl"),
+        WeightType::Q4K => shader!("ops/weights_q4_k.wgsl"),
+        WeightType::Q5K => shader!("ops/weights_q5_k.wgsl"),
+        WeightType::Q6K => shader!("ops/weights_q6_k.wgsl"),
     }
 }
 
@@ -87,7 +93,7 @@ shared_struct! {
 /// Quantised weights have scales in a buffer of their own.
 pub(super) fn bindings(weight_type: WeightType) -> &'static [Binding] {
     match weight_type {
-        WeightType::F32 | WeightType::F16 => PLAIN,
+        WeightType::F32 | WeightType::F16 | WeightType::Bf16 => PLAIN,
         _ => SCALED,
     }
 }

@@ -3,78 +3,17 @@
 //! A matrix `[rows, columns]` is cut into tiles of 32 rows and each row into blocks of 32
 //! columns. Inside a tile the 16-byte units of the rows alternate,
 //! `[tile, block, unit, row of tile]`, so that invocations on neighbouring rows read neighbouring
-//! 16-byte words: one coalesced load on hardware, one cache line on a CPU. Scales lie in a buffer
-//! of their own, `[tile, block, row of tile]`. A tile never straddles two parts, and a part stays
-//! within the binding limit.
+//! 16-byte words: one coalesced load on hardware, one cache line on a CPU. Scales, and bits above
+//! the fourth, lie in a buffer of their own, `[tile, group, field, row of tile]`, where a group is the
+//! blocks that share scales (`weight_type.rs`, `repack.rs`). A tile never straddles two parts, and a
+//! part stays within the binding limit.
 
 use wgpu::Buffer;
 
+use super::{WeightType, repack::Group, weight_type::BLOCK};
 use crate::gpu::{BufferView, Gpu, GpuError};
 
 pub(crate) const TILE_ROWS: usize = 32;
-pub(crate) const BLOCK: usize = 32;
-
-/// How the elements of a weight matrix are stored, in the layouts of ggml.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum WeightType {
-    /// 32-bit floats.
-    F32,
-    /// 16-bit floats.
-    F16,
-    /// Blocks of 32: f16 scale, 32 signed bytes.
-    Q8_0,
-    /// Blocks of 32: f16 scale, 32 nibbles, each minus 8.
-    Q4_0,
-    /// Blocks of 32: f16 scale, f16 minimum, 32 nibbles.
-    Q4_1,
-}
-
-impl WeightType {
-    /// All types.
-    pub const ALL: [Self; 5] = [Self::F32, Self::F16, Self::Q8_0, Self::Q4_0, Self::Q4_1];
-
-    /// Name in kernel variants.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::F32 => "f32",
-            Self::F16 => "f16",
-            Self::Q8_0 => "q8_0",
-            Self::Q4_0 => "q4_0",
-            Self::Q4_1 => "q4_1",
-        }
-    }
-
-    /// Bytes of the scales at the head of a stored block.
-    fn scale_bytes(self) -> usize {
-        match self {
-            Self::F32 | Self::F16 => 0,
-            Self::Q8_0 | Self::Q4_0 => 2,
-            Self::Q4_1 => 4,
-        }
-    }
-
-    /// Bytes of the 32 elements of a block without scales.
-    fn quant_bytes(self) -> usize {
-        match self {
-            Self::F32 => 128,
-            Self::F16 => 64,
-            Self::Q8_0 => 32,
-            Self::Q4_0 | Self::Q4_1 => 16,
-        }
-    }
-
-    /// Bytes of one stored row of `columns` elements. Quantised rows are whole blocks.
-    pub fn row_bytes(self, columns: u32) -> usize {
-        let columns = columns as usize;
-        match self {
-            Self::F32 => columns * 4,
-            Self::F16 => columns * 2,
-            _ => columns.div_ceil(BLOCK) * (self.scale_bytes() + self.quant_bytes()),
-        }
-    }
-}
-
 /// Tiles that lie in one pair of buffers.
 #[derive(Clone, Debug)]
 pub(crate) struct Part {
@@ -154,8 +93,9 @@ impl<'a> MatrixWriter<'a> {
         columns: u32,
     ) -> Result<Self, GpuError> {
         let blocks = (columns as usize).div_ceil(BLOCK);
+        let groups = blocks.div_ceil(weight_type.group_blocks());
         let tile_quants = blocks * TILE_ROWS * weight_type.quant_bytes();
-        let tile_scales = blocks * TILE_ROWS * weight_type.scale_bytes();
+        let tile_scales = groups * TILE_ROWS * weight_type.scale_bytes();
         let limits = &gpu.capabilities().limits;
         let largest = limits
             .max_storage_buffer_binding_size
@@ -224,16 +164,30 @@ impl<'a> MatrixWriter<'a> {
         let scales_start = self.scales.len() - self.tile_scales;
         let quants = &mut self.quants[quants_start..];
         let scales = &mut self.scales[scales_start..];
-        let scale_bytes = self.matrix.weight_type.scale_bytes();
-        let quant_bytes = self.matrix.weight_type.quant_bytes();
-        // The last block of an unquantised row may be short: the rest of it stays zero.
-        for (block, stored) in row.chunks(scale_bytes + quant_bytes).enumerate() {
-            let (scale, elements) = stored.split_at(scale_bytes);
-            let at = (block * TILE_ROWS + slot) * scale_bytes;
-            scales[at..at + scale_bytes].copy_from_slice(scale);
-            for (unit, bytes) in elements.chunks(16).enumerate() {
-                let at = ((block * (quant_bytes / 16) + unit) * TILE_ROWS + slot) * 16;
-                quants[at..at + bytes.len()].copy_from_slice(bytes);
+        let weight_type = self.matrix.weight_type;
+        let (group_blocks, quant_bytes) = (weight_type.group_blocks(), weight_type.quant_bytes());
+        let blocks = self.matrix.blocks() as usize;
+        let mut group = Group::default();
+        // The last block of a row of floats may be short: the rest of it stays zero.
+        for (g, stored) in row.chunks(weight_type.stored_bytes()).enumerate() {
+            if stored.len() < weight_type.stored_bytes() {
+                group = Group::default();
+            }
+            group.fill(weight_type, stored);
+            let first = g * group_blocks;
+            for (i, block) in (first..blocks.min(first + group_blocks)).enumerate() {
+                let elements = &group.quants[i * quant_bytes..][..quant_bytes];
+                for (unit, bytes) in elements.chunks_exact(16).enumerate() {
+                    let at = ((block * (quant_bytes / 16) + unit) * TILE_ROWS + slot) * 16;
+                    quants[at..at + 16].copy_from_slice(bytes);
+                }
+            }
+            let mut read = 0;
+            for bytes in weight_type.scale_fields() {
+                let field = (g * weight_type.scale_bytes() + read) * TILE_ROWS;
+                scales[field + slot * bytes..][..*bytes]
+                    .copy_from_slice(&group.scales[read..read + bytes]);
+                read += bytes;
             }
         }
         self.row += 1;

@@ -10,20 +10,23 @@ mod embed;
 mod linear;
 mod matrix;
 mod norm;
+mod repack;
 mod step;
 mod swiglu;
 mod tensor;
+mod weight_type;
 
 pub use argmax::Argmax;
 pub use dispatch::Dispatch;
 pub(crate) use dispatch::spread;
 pub use embed::Embed;
 pub use linear::{Epilogue, Linear, LinearIo};
-pub use matrix::{Matrix, MatrixWriter, WeightType};
+pub use matrix::{Matrix, MatrixWriter};
 pub use norm::{RmsNorm, RmsNormIo, Rows};
 pub use step::StepBuffer;
 pub use swiglu::SwiGlu;
 pub use tensor::{Element, Pages, QUANT_BLOCK, TensorLayout};
+pub use weight_type::WeightType;
 
 use crate::gpu::{Capabilities, Kernel};
 

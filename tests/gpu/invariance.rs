@@ -4,11 +4,11 @@ use sunfleck::{
     attention::{AttentionProblem, Mask},
     gpu::BufferView,
     ops::{Epilogue, Linear, LinearIo, MatrixWriter, StepBuffer, WeightType},
-    reference::blocks::{self, BlockFormat},
+    reference::blocks,
     tree::{self, DraftTree},
 };
 
-use crate::{adapters::on_every_adapter, attention::run, random::Random};
+use crate::{adapters::on_every_adapter, attention::run, ops::format, random::Random};
 
 fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|v| v.to_bits()).collect()
@@ -106,14 +106,10 @@ fn a_sequence_has_the_same_bits_alone_and_in_a_batch() {
 #[test]
 fn a_linear_layer_gives_a_token_the_same_bits_in_any_company() {
     on_every_adapter(|gpu| {
-        let (rows, columns, tokens) = (96usize, 576usize, 19usize);
-        for (ty, format) in [
-            (WeightType::F32, BlockFormat::F32),
-            (WeightType::F16, BlockFormat::F16),
-            (WeightType::Q8_0, BlockFormat::Q8_0),
-            (WeightType::Q4_0, BlockFormat::Q4_0),
-            (WeightType::Q4_1, BlockFormat::Q4_1),
-        ] {
+        let (rows, tokens) = (96usize, 19usize);
+        for ty in WeightType::ALL {
+            let format = format(ty);
+            let columns = 576usize.next_multiple_of(format.block_elements());
             let mut random = Random(31);
             let bytes = blocks::quantise(format, &random.normals(rows * columns)).unwrap();
             let mut writer =

@@ -38,6 +38,22 @@ pub fn config() -> twin::DecoderConfig {
     }
 }
 
+/// Rows of super-blocks are multiples of 256 elements.
+fn config_for(matrices: BlockFormat) -> twin::DecoderConfig {
+    match matrices.block_elements() {
+        256 => twin::DecoderConfig {
+            layers: 1,
+            width: 256,
+            heads: 8,
+            kv_heads: 2,
+            head_dim: 32,
+            ff: 256,
+            ..config()
+        },
+        _ => config(),
+    }
+}
+
 fn open(gpu: &Gpu, bytes: &[u8], options: DecoderOptions, drafter: Box<dyn Drafter>) -> Session {
     let mut reader = Cursor::new(bytes);
     let gguf = Gguf::read(&mut reader).unwrap();
@@ -72,6 +88,13 @@ fn logits_after_a_prompt_equal_the_twin_for_every_weight_type() {
             (BlockFormat::Q8_0, BlockFormat::Q8_0, true),
             (BlockFormat::Q4_0, BlockFormat::Q8_0, false),
             (BlockFormat::Q4_1, BlockFormat::Q4_0, true),
+            (BlockFormat::Bf16, BlockFormat::F16, false),
+            (BlockFormat::Q5_0, BlockFormat::Q5_1, true),
+            (BlockFormat::Q5_1, BlockFormat::Q8_0, false),
+            // As the files called Q4_K_M and Q5_K_M mix them.
+            (BlockFormat::Q4K, BlockFormat::Q6K, false),
+            (BlockFormat::Q5K, BlockFormat::Q6K, true),
+            (BlockFormat::Q6K, BlockFormat::Q4K, true),
         ];
         for (matrices, odd_ones, tied) in cases {
             let mut random = Random(8);
@@ -80,7 +103,7 @@ fn logits_after_a_prompt_equal_the_twin_for_every_weight_type() {
                 odd_ones,
                 tied,
             };
-            let config = config();
+            let config = config_for(matrices);
             let (file, weights) = tiny_llama(&config, storage, |n| random.normals(n));
             let mut twin = twin::Decoder::new(config.clone(), weights).unwrap();
             let mut session = open(&gpu.gpu, &file.bytes(), options(), Box::new(NoDrafter));

@@ -3,6 +3,7 @@
 #[path = "../gpu/adapters.rs"]
 mod adapters;
 mod decoder;
+mod dequantised;
 mod format;
 mod fuzz_seed;
 #[path = "../support/gguf_writer.rs"]

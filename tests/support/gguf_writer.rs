@@ -107,7 +107,13 @@ pub fn ggml_type(format: BlockFormat) -> u32 {
         BlockFormat::F16 => 1,
         BlockFormat::Q4_0 => 2,
         BlockFormat::Q4_1 => 3,
+        BlockFormat::Q5_0 => 6,
+        BlockFormat::Q5_1 => 7,
         BlockFormat::Q8_0 => 8,
+        BlockFormat::Q4K => 12,
+        BlockFormat::Q5K => 13,
+        BlockFormat::Q6K => 14,
+        BlockFormat::Bf16 => 30,
         other => panic!("no ggml type for {other:?}"),
     }
 }

@@ -42,7 +42,8 @@ pub struct Generate {
     #[arg(long)]
     pub raw: bool,
 
-    /// The model: a GGUF file of the Llama family with F32, F16, Q8_0, Q4_0 or Q4_1 weights.
+    /// The model: a GGUF file of the Llama family with F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1,
+    /// Q8_0, Q4_K, Q5_K or Q6_K weights.
     #[arg(long, value_name = "FILE.gguf", env = "SUNFLECK_MODEL")]
     pub model: PathBuf,
 

@@ -1,6 +1,6 @@
 //! What can be wrong with a GGUF file.
 
-use super::{GgmlType, ValueType};
+use super::ValueType;
 
 /// Why a GGUF file was refused, or a value of it not given.
 #[derive(Debug, thiserror::Error)]
@@ -150,7 +150,8 @@ pub enum GgufError {
     },
     /// A tensor type whose layout is unknown here.
     #[error(
-        "tensor `{tensor}` has type {number} ({}), which is not read here; use a file in F32, F16, Q8_0, Q4_0 or Q4_1",
+        "tensor `{tensor}` has type {number} ({}), which is not read here; use a file in F32, F16, BF16, \
+         Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K or Q6_K",
         .name.unwrap_or("unknown to ggml")
     )]
     UnknownTensorType {
@@ -160,16 +161,6 @@ pub enum GgufError {
         number: u32,
         /// ggml's name of the type, if it has one.
         name: Option<&'static str>,
-    },
-    /// A tensor type that is read but that no kernel computes with.
-    #[error(
-        "tensor `{tensor}` is {kind}, which has no kernel yet; use a file in F32, F16, Q8_0, Q4_0 or Q4_1"
-    )]
-    TensorTypeWithoutKernel {
-        /// The tensor.
-        tensor: String,
-        /// Its type.
-        kind: GgmlType,
     },
     /// A tensor has no dimension, or more than four.
     #[error("tensor `{tensor}` has {count} dimensions, needed 1 to 4; the file is damaged")]

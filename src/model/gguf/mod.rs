@@ -181,21 +181,6 @@ impl Gguf {
         self.metadata.get(key)
     }
 
-    /// Refuses the first tensor whose type has no kernel (see [`GgmlType::has_kernel`]).
-    ///
-    /// # Errors
-    ///
-    /// [`GgufError::TensorTypeWithoutKernel`] names the tensor and its type.
-    pub fn check_kernels(&self) -> Result<(), GgufError> {
-        match self.tensors.iter().find(|tensor| !tensor.kind.has_kernel()) {
-            None => Ok(()),
-            Some(tensor) => Err(GgufError::TensorTypeWithoutKernel {
-                tensor: tensor.name.clone(),
-                kind: tensor.kind,
-            }),
-        }
-    }
-
     /// Reads the bytes `range` of `tensor`'s data into `chunk`, which is cleared and resized.
     ///
     /// `range` counts bytes from the start of the tensor, so a large tensor is read in pieces;

@@ -82,14 +82,6 @@ impl GgmlType {
             Self::Q6K => 128 + 64 + 16 + 2,
         }
     }
-
-    /// Whether the linear and embedding kernels compute with this type.
-    pub fn has_kernel(self) -> bool {
-        matches!(
-            self,
-            Self::F32 | Self::F16 | Self::Q8_0 | Self::Q4_0 | Self::Q4_1
-        )
-    }
 }
 
 impl fmt::Display for GgmlType {

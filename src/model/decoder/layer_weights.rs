@@ -1,0 +1,60 @@
+//! The weights of one layer on the GPU.
+
+use std::io::{Read, Seek};
+
+use wgpu::Buffer;
+
+use crate::{
+    model::{LoadError, weights::WeightLoader},
+    ops::Matrix,
+};
+
+/// Weights of one layer. A projection is one matrix where its tensors have one type, and several
+/// whose results lie side by side otherwise.
+#[derive(Debug)]
+pub(super) struct LayerWeights {
+    pub attention_norm: Buffer,        // [width]
+    pub qkv: Vec<Matrix>,              // [q heads + 2 kv heads, head_dim] x [width]
+    pub attention_output: Vec<Matrix>, // [width] x [q head, head_dim]
+    pub feed_forward_norm: Buffer,     // [width]
+    pub gate_up: GateUpWeights,        // [feed forward] x [width], both
+    pub down: Vec<Matrix>,             // [width] x [feed forward]
+}
+
+/// Gate and up projection.
+#[derive(Debug)]
+pub(super) enum GateUpWeights {
+    /// 16 rows of each in turn: see [`Epilogue::SwiGlu`](crate::ops::Epilogue::SwiGlu).
+    Fused(Matrix),
+    /// Of different types.
+    Apart { gate: Vec<Matrix>, up: Vec<Matrix> },
+}
+
+/// Name of a tensor of block `i`.
+pub(super) fn block(i: u32, name: &str) -> String {
+    format!("blk.{i}.{name}.weight")
+}
+
+impl LayerWeights {
+    /// Loads those of layer `i`.
+    pub fn load<R: Read + Seek>(
+        i: u32,
+        loader: &mut WeightLoader<'_, R>,
+    ) -> Result<Self, LoadError> {
+        let name = |name: &str| block(i, name);
+        Ok(Self {
+            attention_norm: loader.vector(&name("attn_norm"))?,
+            qkv: loader.stacked(&[name("attn_q"), name("attn_k"), name("attn_v")])?,
+            attention_output: loader.stacked(&[name("attn_output")])?,
+            feed_forward_norm: loader.vector(&name("ffn_norm"))?,
+            gate_up: match loader.gate_up(&name("ffn_gate"), &name("ffn_up"))? {
+                Some(matrix) => GateUpWeights::Fused(matrix),
+                None => GateUpWeights::Apart {
+                    gate: loader.stacked(&[name("ffn_gate")])?,
+                    up: loader.stacked(&[name("ffn_up")])?,
+                },
+            },
+            down: loader.stacked(&[name("ffn_down")])?,
+        })
+    }
+}

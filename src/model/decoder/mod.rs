@@ -1,0 +1,119 @@
+//! A Llama-family decoder: the kernels of all layers bound to one set of buffers, recorded as
+//! one step.
+
+mod activations;
+mod build;
+mod head;
+mod layer;
+mod layer_weights;
+mod options;
+mod plans;
+
+use wgpu::{Buffer, ComputePass};
+
+pub use self::options::{DecoderOptions, StepKind};
+use self::{head::Head, layer::Layer};
+use super::{Hyperparameters, paging::Paging};
+use crate::{
+    cache::{Commit, KvCache},
+    ops::{Embed, StepBuffer},
+    verify::GreedyVerifier,
+};
+
+/// A decoder on the GPU, with its cache, for one sequence.
+#[derive(Debug)]
+pub struct Decoder {
+    hyperparameters: Hyperparameters,
+    options: DecoderOptions,
+    step: StepBuffer,
+    blob: Buffer,
+    embed: Embed,
+    layers: Vec<Layer>,
+    head: Head,
+    verifier: GreedyVerifier,
+    cache: KvCache,
+    paging: Option<Paging>, // of an empty sequence
+    commit: Commit,
+    bytes: u64,
+}
+
+impl Decoder {
+    /// The cache.
+    pub fn cache(&self) -> &KvCache {
+        &self.cache
+    }
+
+    /// The accounts of an empty sequence, where the cache has pages.
+    pub(crate) fn paging(&self) -> Option<Paging> {
+        self.paging.clone()
+    }
+
+    /// The model's hyperparameters.
+    pub fn hyperparameters(&self) -> &Hyperparameters {
+        &self.hyperparameters
+    }
+
+    /// The options, as they were adjusted to the model.
+    pub fn options(&self) -> &DecoderOptions {
+        &self.options
+    }
+
+    /// Bytes of GPU memory in storage buffers: weights, cache, activations, logits.
+    pub fn gpu_bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Nodes the tree blob has room for: its stride.
+    pub fn max_nodes(&self) -> u32 {
+        self.options.prompt_rows
+    }
+
+    /// The buffer that holds the step's tree blob, written by the host or by a drafter.
+    pub fn tree(&self) -> &Buffer {
+        &self.blob
+    }
+
+    /// The step: rows and committed keys.
+    pub fn step(&self) -> &StepBuffer {
+        &self.step
+    }
+
+    /// Outcome of the last step, for [`Outcome::from_words`](crate::verify::Outcome::from_words).
+    pub fn outcome(&self) -> &Buffer {
+        self.verifier.outcome()
+    }
+
+    /// Logits of the last step, `[row, vocabulary]` of f32; row 0 alone after a prompt.
+    pub fn logits(&self) -> &Buffer {
+        self.head.logits()
+    }
+
+    /// Records a whole step of `rows` rows, with at most `keys` keys in the cache after it: from
+    /// the tokens in the tree blob to outcome and committed length. The step buffer must say the
+    /// same number of rows.
+    pub fn encode(&self, pass: &mut ComputePass<'_>, rows: u32, keys: u32, kind: StepKind) {
+        self.embed.encode(pass, rows);
+        for layer in &self.layers {
+            layer.encode(pass, rows, keys, kind);
+        }
+        match kind {
+            StepKind::Prompt => {}
+            StepKind::LastPrompt => {
+                self.head.encode_last(pass);
+                self.verifier.encode_prompt(pass);
+            }
+            StepKind::Chain | StepKind::Tree => {
+                self.head.encode(pass, rows);
+                self.verifier.encode(pass);
+            }
+        }
+        match kind {
+            StepKind::Prompt | StepKind::LastPrompt => self.verifier.encode_finish_prompt(pass),
+            StepKind::Chain => self.verifier.encode_finish(pass),
+            StepKind::Tree => {
+                self.commit.encode(pass);
+                self.verifier.encode_finish(pass);
+            }
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! The attention of each kind of step, planned once for all layers.
+
+use wgpu::Buffer;
+
+use super::activations::stride;
+use crate::{
+    attention::{
+        Attention, AttentionIo, AttentionProblem, AttentionWorkspace, Element, Mask,
+        PreparedAttention, TensorLayout,
+    },
+    cache::KvCache,
+    gpu::{BufferView, Gpu},
+    model::{Hyperparameters, LoadError},
+};
+
+/// Attention over one cache for prompts, chains and trees, with the workspace they share.
+#[derive(Debug)]
+pub(super) struct Plans {
+    prompt: PreparedAttention,
+    chain: PreparedAttention,
+    tree: PreparedAttention,
+    workspace: AttentionWorkspace,
+}
+
+/// The attention of one layer, bound for each kind of step.
+#[derive(Debug)]
+pub(super) struct LayerAttention {
+    pub prompt: Attention,
+    pub chain: Attention,
+    pub tree: Attention,
+}
+
+impl Plans {
+    /// Plans and compiles for at most `rows` rows over `cache`; trees have blobs of stride `rows`.
+    pub async fn prepare(
+        gpu: &Gpu,
+        h: &Hyperparameters,
+        cache: &KvCache,
+        rows: u32,
+    ) -> Result<Self, LoadError> {
+        let prompt = plan(gpu, h, cache, rows, Mask::Causal, false).await?;
+        let chain = plan(gpu, h, cache, rows, Mask::Causal, true).await?;
+        let mask = Mask::Tree { max_nodes: rows };
+        let tree = plan(gpu, h, cache, rows, mask, true).await?;
+        // The layers and the kinds of steps share one workspace: that of the plan that needs most.
+        let largest = [&prompt, &chain, &tree]
+            .into_iter()
+            .max_by_key(|prepared| prepared.plan().workspace_bytes())
+            .unwrap_or(&chain);
+        let workspace = largest.workspace()?;
+        Ok(Self {
+            prompt,
+            chain,
+            tree,
+            workspace,
+        })
+    }
+
+    /// Binds the buffers of one layer; `blob` holds the trees.
+    pub fn bind(&self, io: &AttentionIo<'_>, blob: &Buffer) -> Result<LayerAttention, LoadError> {
+        let tree = AttentionIo {
+            tree: Some(BufferView::whole(blob)),
+            ..*io
+        };
+        Ok(LayerAttention {
+            prompt: self.prompt.bind(&self.workspace, io)?,
+            chain: self.chain.bind(&self.workspace, io)?,
+            tree: self.tree.bind(&self.workspace, &tree)?,
+        })
+    }
+}
+
+async fn plan(
+    gpu: &Gpu,
+    h: &Hyperparameters,
+    cache: &KvCache,
+    rows: u32,
+    mask: Mask,
+    invariant: bool,
+) -> Result<PreparedAttention, LoadError> {
+    let (heads, kv_heads, dim) = (h.head_count, h.head_count_kv, h.key_length);
+    let mut problem = AttentionProblem::new(heads, kv_heads, dim, rows, cache.capacity())
+        .with_cache(cache.layout());
+    // Queries stay where the projection put them, before the keys and values of their row.
+    problem.query.token_stride = (heads + 2 * kv_heads) * dim;
+    problem.output = TensorLayout {
+        token_stride: stride(h.head_count * dim),
+        ..TensorLayout::token_major(Element::F32, rows, h.head_count, dim)
+    };
+    problem.mask = mask;
+    problem.invariant = invariant;
+    Ok(gpu.plan_attention(&problem)?.prepare().await?)
+}
