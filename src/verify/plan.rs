@@ -81,12 +81,17 @@ impl VerifyPlan {
     /// [`GpuError::Compile`](crate::gpu::GpuError::Compile).
     pub async fn prepare(&self) -> Result<PreparedVerify, VerifyError> {
         let element = self.problem.element;
+        let lanes = kernels::lanes(self.gpu.capabilities());
         Ok(PreparedVerify {
             plan: self.clone(),
-            rows: self.gpu.pipeline(&kernels::rows(element)).await?,
-            children: self.gpu.pipeline(&kernels::children(element)).await?,
+            rows: self.gpu.pipeline(&kernels::rows(element, lanes)).await?,
+            children: self
+                .gpu
+                .pipeline(&kernels::children(element, lanes))
+                .await?,
+            joint: self.gpu.pipeline(&kernels::joint(element, lanes)).await?,
             walk: self.gpu.pipeline(&kernels::walk()).await?,
-            sample: self.gpu.pipeline(&kernels::sample(element)).await?,
+            sample: self.gpu.pipeline(&kernels::sample(element, lanes)).await?,
             finalise: self.gpu.pipeline(&kernels::finalise()).await?,
         })
     }
@@ -98,6 +103,7 @@ pub struct PreparedVerify {
     pub(super) plan: VerifyPlan,
     pub(super) rows: Arc<Pipeline>,
     pub(super) children: Arc<Pipeline>,
+    pub(super) joint: Arc<Pipeline>,
     pub(super) walk: Arc<Pipeline>,
     pub(super) sample: Arc<Pipeline>,
     pub(super) finalise: Arc<Pipeline>,
