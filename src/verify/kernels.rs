@@ -1,7 +1,7 @@
 //! The kernels of verification, as text and bindings.
 
 use crate::attention::Element;
-use crate::gpu::{AdapterClass, Binding, Capabilities, Kernel, Source, shader, shared_struct};
+use crate::gpu::{Binding, Kernel, Source, shader, shared_struct};
 
 use Binding::{Read, Uniform, Write};
 
@@ -33,23 +33,13 @@ shared_struct! {
 /// Bytes of `NodeState` in `shaders/verify/state.wgsl`.
 pub(super) const NODE_BYTES: u64 = 96;
 
-/// Invocations of a workgroup that walks rows. A software adapter runs them one vector after another and
-/// switches between them at each barrier: few are cheaper there.
-pub(super) fn lanes(capabilities: &Capabilities) -> u32 {
-    match capabilities.class {
-        AdapterClass::Software => SOFTWARE_LANES,
-        _ => HARDWARE_LANES,
-    }
-}
-
-const SOFTWARE_LANES: u32 = 32;
-const HARDWARE_LANES: u32 = 256;
+/// Invocations of a workgroup that walks rows. On lavapipe too: with 32, a softmax over 262,144 tokens came out
+/// wrong there, as if loops ended early once an invocation had turned them some ten thousand times.
+const LANES: u32 = 256;
 const FINALISE_LANES: u32 = 64;
 
 /// `scratch` and `sums` of `shaders/verify/process.wgsl`.
-fn sum_bytes(lanes: u32) -> u64 {
-    u64::from(lanes) * 4 + 16 * 4
-}
+const SUM_BYTES: u64 = LANES as u64 * 4 + 16 * 4;
 
 fn logits(element: Element) -> Source {
     match element {
@@ -60,11 +50,11 @@ fn logits(element: Element) -> Source {
     }
 }
 
-fn over_rows(name: &str, element: Element, lanes: u32, bindings: &[Binding]) -> Kernel {
+fn over_rows(name: &str, element: Element, bindings: &[Binding]) -> Kernel {
     let layout = VerifyParams::LAYOUT;
     Kernel::new(
-        format!("verify/{name}/{}/l{lanes}", element.name()),
-        [lanes, 1, 1],
+        format!("verify/{name}/{}", element.name()),
+        [LANES, 1, 1],
         layout,
         bindings,
     )
@@ -73,45 +63,42 @@ fn over_rows(name: &str, element: Element, lanes: u32, bindings: &[Binding]) -> 
     .source(logits(element))
 }
 
-pub(super) fn rows(element: Element, lanes: u32) -> Kernel {
+pub(super) fn rows(element: Element) -> Kernel {
     over_rows(
         "rows",
         element,
-        lanes,
         &[Uniform, Read, Read, Write, Read, Read, Read],
     )
     .source(shader!("verify/rows.wgsl"))
-    .workgroup_bytes(sum_bytes(lanes) + u64::from(lanes) * 8 + 16 * 8)
+    .workgroup_bytes(SUM_BYTES + u64::from(LANES) * 8 + 16 * 8)
 }
 
-pub(super) fn children(element: Element, lanes: u32) -> Kernel {
+pub(super) fn children(element: Element) -> Kernel {
     over_rows(
         "children",
         element,
-        lanes,
         &[Uniform, Read, Read, Write, Read, Read, Read],
     )
     .source(shader!("verify/children.wgsl"))
-    .workgroup_bytes(sum_bytes(lanes))
+    .workgroup_bytes(SUM_BYTES)
 }
 
-pub(super) fn joint(element: Element, lanes: u32) -> Kernel {
+pub(super) fn joint(element: Element) -> Kernel {
     over_rows(
         "joint",
         element,
-        lanes,
         &[Uniform, Read, Read, Write, Read, Read, Read],
     )
     .source(shader!("verify/joint.wgsl"))
-    .workgroup_bytes(sum_bytes(lanes))
+    .workgroup_bytes(SUM_BYTES)
 }
 
-pub(super) fn sample(element: Element, lanes: u32) -> Kernel {
+pub(super) fn sample(element: Element) -> Kernel {
     let bindings = [Uniform, Read, Read, Write, Read, Read, Read, Write];
-    over_rows("sample", element, lanes, &bindings)
+    over_rows("sample", element, &bindings)
         .source(shader!("verify/philox.wgsl"))
         .source(shader!("verify/sample.wgsl"))
-        .workgroup_bytes(sum_bytes(lanes) + u64::from(lanes) * 4 + 8)
+        .workgroup_bytes(SUM_BYTES + u64::from(LANES) * 4 + 8)
 }
 
 pub(super) fn walk() -> Kernel {
@@ -142,14 +129,12 @@ pub(super) fn finalise_groups(batch: u32) -> u32 {
 pub(super) fn variants() -> Vec<Kernel> {
     let mut kernels = vec![walk(), finalise()];
     for element in Element::FLOATS {
-        for lanes in [SOFTWARE_LANES, HARDWARE_LANES] {
-            kernels.extend([
-                rows(element, lanes),
-                children(element, lanes),
-                joint(element, lanes),
-                sample(element, lanes),
-            ]);
-        }
+        kernels.extend([
+            rows(element),
+            children(element),
+            joint(element),
+            sample(element),
+        ]);
     }
     kernels
 }

@@ -81,17 +81,13 @@ impl VerifyPlan {
     /// [`GpuError::Compile`](crate::gpu::GpuError::Compile).
     pub async fn prepare(&self) -> Result<PreparedVerify, VerifyError> {
         let element = self.problem.element;
-        let lanes = kernels::lanes(self.gpu.capabilities());
         Ok(PreparedVerify {
             plan: self.clone(),
-            rows: self.gpu.pipeline(&kernels::rows(element, lanes)).await?,
-            children: self
-                .gpu
-                .pipeline(&kernels::children(element, lanes))
-                .await?,
-            joint: self.gpu.pipeline(&kernels::joint(element, lanes)).await?,
+            rows: self.gpu.pipeline(&kernels::rows(element)).await?,
+            children: self.gpu.pipeline(&kernels::children(element)).await?,
+            joint: self.gpu.pipeline(&kernels::joint(element)).await?,
             walk: self.gpu.pipeline(&kernels::walk()).await?,
-            sample: self.gpu.pipeline(&kernels::sample(element, lanes)).await?,
+            sample: self.gpu.pipeline(&kernels::sample(element)).await?,
             finalise: self.gpu.pipeline(&kernels::finalise()).await?,
         })
     }
