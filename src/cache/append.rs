@@ -188,18 +188,31 @@ pub struct RopeShape {
 }
 
 impl RopeShape {
-    /// The table of `(cos, sin)` for `positions` positions, `[position, rotated / 2]`, computed
-    /// in f64: `angle = position / scale / base^(2i / rotated)`.
-    pub fn table(&self, positions: u32, base: f64, scale: f64) -> Vec<[f32; 2]> {
+    /// As [`Self::table`], with the frequency of pair `i` divided by `divisors[i]` (Llama 3.1's
+    /// `rope_freqs`); pairs past the end of the list are not.
+    pub fn table_divided(
+        &self,
+        positions: u32,
+        base: f64,
+        scale: f64,
+        divisors: &[f32],
+    ) -> Vec<[f32; 2]> {
         let pairs = self.rotated / 2;
         let row = |position: u32| {
             (0..pairs).map(move |i| {
+                let divisor = divisors.get(i as usize).copied().map_or(1.0, f64::from);
                 let frequency = base.powf(-2.0 * f64::from(i) / f64::from(self.rotated));
-                let angle = f64::from(position) / scale * frequency;
+                let angle = f64::from(position) / scale * frequency / divisor;
                 [angle.cos() as f32, angle.sin() as f32]
             })
         };
         (0..positions).flat_map(row).collect()
+    }
+
+    /// The table of `(cos, sin)` for `positions` positions, `[position, rotated / 2]`, computed
+    /// in f64: `angle = position / scale / base^(2i / rotated)`.
+    pub fn table(&self, positions: u32, base: f64, scale: f64) -> Vec<[f32; 2]> {
+        self.table_divided(positions, base, scale, &[])
     }
 }
 

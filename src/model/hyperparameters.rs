@@ -1,7 +1,7 @@
-//! The shape of a Llama-family decoder, read from a file's metadata and checked against its
+//! The shape of a decoder of the Llama family and its kin, read from a file's metadata and checked against its
 //! tensors before anything is allocated.
 
-use super::{Gguf, GgufError, gguf::Value};
+use super::{Architecture, Gguf, GgufError, gguf::Value};
 
 /// Why a file that is valid GGUF can't be run.
 #[derive(Debug, thiserror::Error)]
@@ -12,7 +12,8 @@ pub enum ModelError {
     Gguf(#[from] GgufError),
     /// Another family of models.
     #[error(
-        "the file's architecture is {found:?}; supported is \"llama\" (Llama, SmolLM and their kin)"
+        "the file's architecture is {found:?}; supported are \"llama\" (Llama, Mistral, SmolLM and their \
+         kin), \"qwen2\", \"qwen3\" and \"smollm3\""
     )]
     Architecture {
         /// `general.architecture`.
@@ -51,6 +52,8 @@ pub enum ModelError {
 /// Sizes and constants of a decoder. Names are those of the metadata keys.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Hyperparameters {
+    /// The family.
+    pub architecture: Architecture,
     /// Decoder layers.
     pub block_count: u32,
     /// Width of the residual stream.
@@ -75,6 +78,14 @@ pub struct Hyperparameters {
     pub context_length: u32,
     /// Token ids.
     pub vocabulary: u32,
+    /// Keys this many positions away and farther are not seen (Mistral).
+    pub sliding_window: Option<u32>,
+    /// Query, key and value have biases (Qwen2).
+    pub biases: bool,
+    /// Query and key heads are normalised (Qwen3).
+    pub head_norms: bool,
+    /// RoPE's frequencies are divided by the numbers in `rope_freqs.weight` (Llama 3.1).
+    pub rope_divisors: bool,
 }
 
 impl Hyperparameters {
@@ -83,19 +94,19 @@ impl Hyperparameters {
     /// # Errors
     /// [`ModelError`] naming the key, what is needed and what the file says.
     pub fn from_gguf(gguf: &Gguf) -> Result<Self, ModelError> {
-        let architecture = gguf.str("general.architecture")?;
-        if architecture != "llama" {
+        let name = gguf.str("general.architecture")?;
+        let Some(architecture) = Architecture::from_name(name) else {
             return Err(ModelError::Architecture {
-                found: architecture.to_owned(),
+                found: name.chars().take(64).collect(),
             });
-        }
+        };
         let size = |name: &str, most: u32| -> Result<u32, ModelError> {
-            let key = format!("llama.{name}");
+            let key = format!("{architecture}.{name}");
             let value = gguf.u32(&key)?;
             in_range(&key, value, most)
         };
         let optional = |name: &str, default: u32, most: u32| -> Result<u32, ModelError> {
-            match gguf.get(&format!("llama.{name}")) {
+            match gguf.get(&format!("{architecture}.{name}")) {
                 Some(_) => size(name, most),
                 None => Ok(default),
             }
@@ -114,7 +125,7 @@ impl Hyperparameters {
         let vocabulary = u32::try_from(rows).unwrap_or(u32::MAX);
         in_range("rows of token_embd.weight", vocabulary, 1 << 24)?;
         let fail = |key: &str, given: u32, needed: &str| ModelError::Value {
-            key: format!("llama.{key}"),
+            key: format!("{architecture}.{key}"),
             given: given.to_string(),
             needed: needed.to_owned(),
         };
@@ -139,7 +150,17 @@ impl Hyperparameters {
             let needed = format!("it must be even and at most the head size {key_length}");
             return Err(fail("rope.dimension_count", rope_dimension_count, &needed));
         }
+        let sliding_window = match gguf.get(&format!("{architecture}.attention.sliding_window")) {
+            // Converters write 0 for a model without one.
+            Some(_) => match gguf.u32(&format!("{architecture}.attention.sliding_window"))? {
+                0 => None,
+                _ => Some(size("attention.sliding_window", 1 << 30)?),
+            },
+            None => None,
+        };
+        let key = |name: &str| format!("{architecture}.{name}");
         let h = Self {
+            architecture,
             block_count,
             embedding_length,
             feed_forward_length,
@@ -147,11 +168,15 @@ impl Hyperparameters {
             head_count_kv,
             key_length,
             rope_dimension_count,
-            rope_freq_base: positive(gguf, "llama.rope.freq_base", Some(10_000.0))?,
-            rope_scale: rope_scale(gguf)?,
-            rms_epsilon: positive(gguf, "llama.attention.layer_norm_rms_epsilon", None)?,
+            rope_freq_base: positive(gguf, &key("rope.freq_base"), Some(10_000.0))?,
+            rope_scale: rope_scale(gguf, architecture)?,
+            rms_epsilon: positive(gguf, &key("attention.layer_norm_rms_epsilon"), None)?,
             context_length: size("context_length", 1 << 30)?,
             vocabulary,
+            sliding_window,
+            biases: gguf.find_tensor("blk.0.attn_q.bias").is_some(),
+            head_norms: architecture == Architecture::Qwen3,
+            rope_divisors: gguf.find_tensor("rope_freqs.weight").is_some(),
         };
         Ok(h)
     }
@@ -210,12 +235,31 @@ impl Hyperparameters {
             ] {
                 check(&format!("blk.{i}.{name}.weight"), shape)?;
             }
+            if self.biases {
+                for (name, rows) in [("attn_q", query), ("attn_k", kv), ("attn_v", kv)] {
+                    check(&format!("blk.{i}.{name}.bias"), &[rows])?;
+                }
+            }
+            if self.head_norms {
+                for name in ["attn_q_norm", "attn_k_norm"] {
+                    check(&format!("blk.{i}.{name}.weight"), &[self.key_length.into()])?;
+                }
+            }
         }
-        // A bias, a Q/K norm, experts or frequency factors would silently change every result.
+        if self.rope_divisors {
+            let pairs = u64::from(self.rope_dimension_count / 2);
+            check("rope_freqs.weight", &[pairs])?;
+        }
+        // Another bias, a norm elsewhere or experts would silently change every result.
         let known = |name: &str| {
             let parts: Vec<_> = name.split('.').collect();
             match parts.as_slice() {
-                ["token_embd" | "output_norm" | "output", "weight"] => true,
+                [
+                    "token_embd" | "output_norm" | "output" | "rope_freqs",
+                    "weight",
+                ] => true,
+                ["blk", _, "attn_q" | "attn_k" | "attn_v", "bias"] => self.biases,
+                ["blk", _, "attn_q_norm" | "attn_k_norm", "weight"] => self.head_norms,
                 ["blk", _, part, "weight"] => matches!(
                     *part,
                     "attn_norm"
@@ -267,11 +311,9 @@ fn positive(gguf: &Gguf, key: &str, default: Option<f32>) -> Result<f32, ModelEr
 }
 
 /// Factor of linear scaling; other kinds of scaling are refused.
-fn rope_scale(gguf: &Gguf) -> Result<f32, ModelError> {
-    let kind = match gguf
-        .get("llama.rope.scaling.type")
-        .map(|v: &Value| v.as_str("llama.rope.scaling.type"))
-    {
+fn rope_scale(gguf: &Gguf, architecture: Architecture) -> Result<f32, ModelError> {
+    let key = format!("{architecture}.rope.scaling.type");
+    let kind = match gguf.get(&key).map(|value: &Value| value.as_str(&key)) {
         None => "linear",
         Some(kind) => kind?,
     };
@@ -279,12 +321,13 @@ fn rope_scale(gguf: &Gguf) -> Result<f32, ModelError> {
         "none" => Ok(1.0),
         "linear" => {
             // Older files have the factor under another key.
-            let key = ["llama.rope.scaling.factor", "llama.rope.scale_linear"]
+            let key = ["scaling.factor", "scale_linear"]
+                .map(|name| format!("{architecture}.rope.{name}"))
                 .into_iter()
                 .find(|key| gguf.get(key).is_some());
             // A factor of 0 is how some converters write that there is none.
             match key {
-                Some(key) if gguf.f32(key)? != 0.0 => positive(gguf, key, None),
+                Some(key) if gguf.f32(&key)? != 0.0 => positive(gguf, &key, None),
                 _ => Ok(1.0),
             }
         }

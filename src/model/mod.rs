@@ -7,6 +7,7 @@
 //! 3. [`Tokenizer`] and [`ChatTemplate`]: text to token ids and back, and a turn to a prompt;
 //! 4. [`Decoder`]: the weights on the GPU, and the kernels of all layers as one step.
 
+mod architecture;
 mod chat;
 mod date;
 mod decoder;
@@ -17,6 +18,7 @@ mod paging;
 mod tokenizer;
 mod weights;
 
+pub use architecture::Architecture;
 pub use chat::{ChatError, ChatTemplate};
 pub use decoder::{Decoder, DecoderOptions, StepKind};
 pub use error::LoadError;

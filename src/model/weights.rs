@@ -53,12 +53,29 @@ impl<'a, R: Read + Seek> WeightLoader<'a, R> {
 
     /// A vector, such as the weight of a norm, as f32 padded with zeros to a multiple of 4.
     pub fn vector(&mut self, name: &str) -> Result<Buffer, LoadError> {
+        let mut values = self.values(name)?;
+        values.resize(values.len().next_multiple_of(4), 0.0);
+        Ok(self.gpu.storage_with(name, &values)?)
+    }
+
+    /// Vectors one after the other, such as the biases of query, key and value.
+    pub fn joined(&mut self, names: &[String]) -> Result<Buffer, LoadError> {
+        let mut values = Vec::new();
+        for name in names {
+            values.extend(self.values(name)?);
+        }
+        let label = names.first().map_or("", String::as_str);
+        Ok(self.gpu.storage_with(label, &values)?)
+    }
+
+    /// The elements of a vector.
+    pub fn values(&mut self, name: &str) -> Result<Vec<f32>, LoadError> {
         let tensor = self.gguf.tensor(name)?;
         let mut bytes = Vec::new();
         self.gguf
             .read_tensor_bytes(self.reader, tensor, 0..tensor.byte_len, &mut bytes)?;
         self.advance(tensor.byte_len);
-        let mut values: Vec<f32> = match tensor.kind {
+        let values: Vec<f32> = match tensor.kind {
             GgmlType::F32 => bytemuck::pod_collect_to_vec(&bytes),
             GgmlType::F16 => bytes
                 .chunks_exact(2)
@@ -75,8 +92,7 @@ impl<'a, R: Read + Seek> WeightLoader<'a, R> {
                 });
             }
         };
-        values.resize(values.len().next_multiple_of(4), 0.0);
-        Ok(self.gpu.storage_with(name, &values)?)
+        Ok(values)
     }
 
     /// Matrices whose rows are those of the tensors `names`, one after the other: one matrix

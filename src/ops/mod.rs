@@ -5,8 +5,10 @@
 //! recorded dispatches serve steps of different sizes.
 
 mod argmax;
+mod bias;
 mod dispatch;
 mod embed;
+mod head_norm;
 mod linear;
 mod matrix;
 mod norm;
@@ -17,9 +19,11 @@ mod tensor;
 mod weight_type;
 
 pub use argmax::Argmax;
+pub use bias::Bias;
 pub use dispatch::Dispatch;
 pub(crate) use dispatch::spread;
 pub use embed::Embed;
+pub use head_norm::{HeadNorm, HeadNormIo};
 pub use linear::{Epilogue, Linear, LinearIo};
 pub use matrix::{Matrix, MatrixWriter};
 pub use norm::{RmsNorm, RmsNormIo, Rows};
@@ -32,7 +36,13 @@ use crate::gpu::{Capabilities, Kernel};
 
 /// Every variant of the operators: see [`crate::variants`].
 pub(crate) fn variants(capabilities: &Capabilities) -> Vec<Kernel> {
-    let mut kernels = vec![argmax::kernel(), norm::kernel(), swiglu::kernel()];
+    let mut kernels = vec![
+        argmax::kernel(),
+        bias::kernel(),
+        head_norm::kernel(),
+        norm::kernel(),
+        swiglu::kernel(),
+    ];
     for weight_type in WeightType::ALL {
         kernels.push(embed::kernel(weight_type));
         for epilogue in Epilogue::ALL {

@@ -88,6 +88,34 @@ pub fn rope(
     Ok(y)
 }
 
+/// As [`rope`], for the pairs `(i, i + dims / 2)` of every head (GPT-NeoX; Qwen).
+///
+/// # Errors
+/// As [`rope`].
+pub fn rope_halves(
+    x: &[impl Element],
+    positions: &[u32],
+    heads: usize,
+    head_dim: usize,
+    turn: &Rope<'_>,
+) -> Result<Vec<f64>, ReferenceError> {
+    // Where an element stands among neighbours.
+    let pairs = turn.dims / 2;
+    let place = |i: usize| match i {
+        _ if i >= 2 * pairs => i,
+        _ => i % pairs * 2 + i / pairs,
+    };
+    let at = |i: usize| i / head_dim.max(1) * head_dim + place(i % head_dim.max(1));
+    let mut neighbours: Vec<f64> = x.iter().map(|&x| x.into()).collect();
+    for (i, &value) in x.iter().enumerate() {
+        if let Some(neighbour) = neighbours.get_mut(at(i)) {
+            *neighbour = value.into();
+        }
+    }
+    let turned = rope(&neighbours, positions, heads, head_dim, turn)?;
+    Ok((0..turned.len()).map(|i| turned[at(i)]).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -145,6 +173,18 @@ mod tests {
             rope(&x, &[6], 1, 4, &halved).unwrap(),
             rope(&x, &[3], 1, 4, &Rope::new(4, 1e4)).unwrap()
         );
+    }
+
+    #[test]
+    fn halves_turn_the_first_element_with_the_first_of_the_second_half() {
+        let x = [1.0f32, 0.0, 0.0, 1.0, 9.0];
+        let y = rope_halves(&x, &[2], 1, 5, &Rope::new(4, 100.0)).unwrap();
+        // Pair 0 is elements 0 and 2, pair 1 is 1 and 3, a tenth as fast.
+        let expected = [2f64.cos(), -0.2f64.sin(), 2f64.sin(), 0.2f64.cos(), 9.0];
+        for (y, expected) in y.iter().zip(expected) {
+            assert!((y - expected).abs() < 1e-15, "{y} {expected}");
+        }
+        assert!(rope_halves(&x, &[2], 1, 5, &Rope::new(6, 100.0)).is_err());
     }
 
     #[test]

@@ -3,8 +3,8 @@
 use sunfleck::{
     gpu::{BufferView, Gpu},
     ops::{
-        Argmax, Embed, Epilogue, Linear, LinearIo, Matrix, MatrixWriter, RmsNorm, RmsNormIo, Rows,
-        StepBuffer, SwiGlu, WeightType,
+        Argmax, Bias, Embed, Epilogue, HeadNorm, HeadNormIo, Linear, LinearIo, Matrix,
+        MatrixWriter, RmsNorm, RmsNormIo, Rows, StepBuffer, SwiGlu, WeightType,
     },
     reference::{
         activation,
@@ -409,5 +409,75 @@ fn a_matrix_larger_than_a_binding_is_split_and_gives_the_same_bits() {
         assert_eq!(embedded_split, embedded_whole, "{}", gpu.name);
         let expected = twin::linear(&x, &w, None, tokens, columns, rows).unwrap();
         compare(&gpu.name, &whole, &expected, Tolerance::F32).unwrap();
+    });
+}
+
+#[test]
+fn bias_is_added_to_its_part_of_each_row() {
+    on_every_adapter(|gpu| {
+        let (rows, width, stride) = (3, 70, 75);
+        let mut random = Random(6);
+        let (y, bias) = (random.normals(rows * stride), random.normals(width));
+        let y_buffer = gpu.gpu.storage_with("y", &y).unwrap();
+        let bias_buffer = gpu.gpu.storage_with("bias", &bias).unwrap();
+        // The last row is not of this step.
+        let step = StepBuffer::new(&gpu.gpu, rows as u32 - 1, 0).unwrap();
+        let [bias_view, y_view] = [&bias_buffer, &y_buffer].map(BufferView::whole);
+        let op = Bias::new(
+            &gpu.gpu,
+            &step,
+            bias_view,
+            y_view,
+            width as u32,
+            stride as u32,
+        );
+        let op = pollster::block_on(op).unwrap();
+        gpu.run(|pass| op.encode(pass, rows as u32));
+        let got: Vec<f32> = gpu.read(&y_buffer);
+        let expected = (0..rows * stride).map(|i| match i % stride {
+            column if column < width && i / stride < rows - 1 => y[i] + bias[column],
+            _ => y[i],
+        });
+        assert_eq!(got, expected.collect::<Vec<f32>>(), "{}", gpu.name);
+    });
+}
+
+#[test]
+fn head_norm_equals_its_twin_and_leaves_values_alone() {
+    on_every_adapter(|gpu| {
+        let (rows, query_heads, key_heads) = (3usize, 4usize, 2usize);
+        for dim in [20usize, 64, 256] {
+            let stride = (query_heads + 2 * key_heads) * dim;
+            let mut random = Random(14);
+            let x = random.normals(rows * stride);
+            let weights = [random.normals(dim), random.normals(dim)];
+            let x_buffer = gpu.gpu.storage_with("x", &x).unwrap();
+            let buffers = weights
+                .each_ref()
+                .map(|w| gpu.gpu.storage_with("weight", w).unwrap());
+            let step = StepBuffer::new(&gpu.gpu, rows as u32, 0).unwrap();
+            let io = HeadNormIo {
+                x: BufferView::whole(&x_buffer),
+                stride: stride as u32,
+                query_heads: query_heads as u32,
+                key_heads: key_heads as u32,
+                head_dim: dim as u32,
+                query_weight: BufferView::whole(&buffers[0]),
+                key_weight: BufferView::whole(&buffers[1]),
+            };
+            let op = pollster::block_on(HeadNorm::new(&gpu.gpu, &step, &io, 1e-6)).unwrap();
+            gpu.run(|pass| op.encode(pass, rows as u32));
+            let got: Vec<f32> = gpu.read(&x_buffer);
+            for (row, got) in got.chunks_exact(stride).enumerate() {
+                let (queries, rest) = x[row * stride..][..stride].split_at(query_heads * dim);
+                let (keys, values) = rest.split_at(key_heads * dim);
+                let mut expected = norm::rms_norm(queries, &weights[0], 1e-6).unwrap();
+                expected.extend(norm::rms_norm(keys, &weights[1], 1e-6).unwrap());
+                let normed = expected.len();
+                let what = format!("{} row {row} dim {dim}", gpu.name);
+                compare(&what, &got[..normed], &expected, Tolerance::F32).unwrap();
+                assert_eq!(&got[normed..], values, "{what}");
+            }
+        }
     });
 }

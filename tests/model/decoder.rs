@@ -35,6 +35,7 @@ pub fn config() -> twin::DecoderConfig {
         rope_dim: 12,
         rope_divisors: None,
         eps: 1e-5,
+        family: Default::default(),
     }
 }
 
@@ -54,7 +55,12 @@ fn config_for(matrices: BlockFormat) -> twin::DecoderConfig {
     }
 }
 
-fn open(gpu: &Gpu, bytes: &[u8], options: DecoderOptions, drafter: Box<dyn Drafter>) -> Session {
+pub fn open(
+    gpu: &Gpu,
+    bytes: &[u8],
+    options: DecoderOptions,
+    drafter: Box<dyn Drafter>,
+) -> Session {
     let mut reader = Cursor::new(bytes);
     let gguf = Gguf::read(&mut reader).unwrap();
     let mut quiet = |_, _| ();
@@ -62,7 +68,7 @@ fn open(gpu: &Gpu, bytes: &[u8], options: DecoderOptions, drafter: Box<dyn Draft
     Session::new(gpu, pollster::block_on(load).unwrap(), drafter)
 }
 
-fn options() -> DecoderOptions {
+pub fn options() -> DecoderOptions {
     DecoderOptions {
         context: 160,
         prompt_rows: 64,
@@ -72,7 +78,7 @@ fn options() -> DecoderOptions {
     }
 }
 
-fn prompt(random: &mut Random, tokens: usize) -> Vec<u32> {
+pub fn prompt(random: &mut Random, tokens: usize) -> Vec<u32> {
     (0..tokens).map(|_| random.below(130)).collect()
 }
 

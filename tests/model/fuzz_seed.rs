@@ -27,6 +27,7 @@ fn seed() -> Vec<u8> {
         rope_dim: 16,
         rope_divisors: None,
         eps: 1e-5,
+        family: Default::default(),
     };
     let storage = Storage {
         matrices: BlockFormat::Q4_0,

@@ -85,7 +85,10 @@ fn absurd_counts_are_refused_without_allocating_for_them() {
 fn another_architecture_is_named() {
     let mut file = good();
     file.set("general.architecture", Value::Text("mamba".into()));
-    refused(&file.bytes(), &["mamba", "llama"]);
+    refused(
+        &file.bytes(),
+        &["mamba", "llama", "qwen2", "qwen3", "smollm3"],
+    );
 }
 
 #[test]
@@ -143,8 +146,13 @@ fn missing_misshapen_and_unknown_tensors_are_named() {
 
     let mut file = good();
     file.tensors
+        .push(("blk.0.attn_output.bias".into(), vec![64], 0, vec![0; 256]));
+    refused(&file.bytes(), &["blk.0.attn_output.bias"]);
+    // One bias of three.
+    let mut file = good();
+    file.tensors
         .push(("blk.0.attn_q.bias".into(), vec![96], 0, vec![0; 384]));
-    refused(&file.bytes(), &["blk.0.attn_q.bias"]);
+    refused(&file.bytes(), &["blk.0.attn_k.bias"]);
 }
 
 #[test]

@@ -4,7 +4,7 @@
 
 use sunfleck::reference::{
     blocks::{self, BlockFormat},
-    decoder::{DecoderConfig, DecoderWeights, LayerWeights},
+    decoder::{DecoderConfig, DecoderWeights, Family, LayerWeights},
 };
 
 /// A metadata value.
@@ -127,15 +127,50 @@ pub struct Storage {
     pub tied: bool,
 }
 
-/// A random model: the file, and the twin's weights as the file stores them.
+/// The name of the family in files: the first that has what the configuration has.
+fn architecture(config: &DecoderConfig, extras: Extras) -> &'static str {
+    match config.family {
+        Family {
+            no_rope_interval: 4,
+            ..
+        } => "smollm3",
+        Family {
+            rope_halves: true, ..
+        } if extras.head_norms => "qwen3",
+        Family {
+            rope_halves: true, ..
+        } => "qwen2",
+        _ => "llama",
+    }
+}
+
+/// Weights that only some families have.
+#[derive(Clone, Copy, Default)]
+pub struct Extras {
+    pub biases: bool,
+    pub head_norms: bool,
+}
+
+/// A random Llama model: the file, and the twin's weights as the file stores them.
 pub fn tiny_llama(
     config: &DecoderConfig,
     storage: Storage,
+    normals: impl FnMut(usize) -> Vec<f32>,
+) -> (GgufWriter, DecoderWeights) {
+    tiny_model(config, storage, Extras::default(), normals)
+}
+
+/// A random model: the file, and the twin's weights as the file stores them.
+pub fn tiny_model(
+    config: &DecoderConfig,
+    storage: Storage,
+    extras: Extras,
     mut normals: impl FnMut(usize) -> Vec<f32>,
 ) -> (GgufWriter, DecoderWeights) {
     let c = config;
     let mut file = GgufWriter::default();
-    file.set("general.architecture", Value::Text("llama".into()));
+    let family = architecture(c, extras);
+    file.set("general.architecture", Value::Text(family.into()));
     for (key, value) in [
         ("block_count", c.layers),
         ("context_length", 512),
@@ -147,13 +182,29 @@ pub fn tiny_llama(
         ("attention.value_length", c.head_dim),
         ("rope.dimension_count", c.rope_dim),
     ] {
-        file.set(&format!("llama.{key}"), Value::U32(value as u32));
+        file.set(&format!("{family}.{key}"), Value::U32(value as u32));
     }
-    file.set("llama.rope.freq_base", Value::F32(c.rope_base as f32));
+    let base = format!("{family}.rope.freq_base");
+    file.set(&base, Value::F32(c.rope_base as f32));
     file.set(
-        "llama.attention.layer_norm_rms_epsilon",
+        &format!("{family}.attention.layer_norm_rms_epsilon"),
         Value::F32(c.eps as f32),
     );
+    if let Some(window) = c.family.window {
+        let key = format!("{family}.attention.sliding_window");
+        file.set(&key, Value::U32(window as u32));
+    }
+    if let Some(factor) = c.family.rope_factor {
+        let key = format!("{family}.rope.scaling");
+        file.set(&format!("{key}.type"), Value::Text("linear".into()));
+        file.set(&format!("{key}.factor"), Value::F32(factor as f32));
+    }
+    if let Some(divisors) = &c.rope_divisors {
+        let bytes = divisors.iter().flat_map(|v| (*v as f32).to_le_bytes());
+        let shape = vec![divisors.len() as u64];
+        let name = "rope_freqs.weight".to_owned();
+        file.tensors.push((name, shape, 0, bytes.collect()));
+    }
 
     let mut matrix = |file: &mut GgufWriter, name: String, rows: usize, columns: usize, format| {
         let scale = 1.0 / (columns as f32).sqrt();
@@ -189,6 +240,13 @@ pub fn tiny_llama(
             key: matrix(&mut file, name("attn_k"), kv, c.width, most),
             value: matrix(&mut file, name("attn_v"), kv, c.width, odd),
             attention_output: matrix(&mut file, name("attn_output"), c.width, query, most),
+            biases: extras.biases.then(|| {
+                [("attn_q", query), ("attn_k", kv), ("attn_v", kv)]
+                    .map(|(part, width)| vector(&mut file, format!("blk.{i}.{part}.bias"), width))
+            }),
+            head_norms: extras.head_norms.then(|| {
+                ["attn_q_norm", "attn_k_norm"].map(|part| vector(&mut file, name(part), c.head_dim))
+            }),
             ff_norm: vector(&mut file, name("ffn_norm"), c.width),
             gate: matrix(&mut file, name("ffn_gate"), c.ff, c.width, odd),
             up: matrix(&mut file, name("ffn_up"), c.ff, c.width, most),

@@ -13,7 +13,7 @@ use super::{
     plans::Plans,
 };
 use crate::{
-    cache::{CacheShape, Commit, KvCache, PoolOptions, RopePairs, RopeShape},
+    cache::{CacheShape, Commit, KvCache, PoolOptions, RopeShape},
     gpu::{BufferView, Gpu},
     model::{Gguf, Hyperparameters, LoadError, paging::Paging, weights::WeightLoader},
     ops::{Embed, StepBuffer},
@@ -64,12 +64,16 @@ impl Decoder {
         let cache = cache(gpu, &h, &options)?;
         let rope = RopeShape {
             rotated: h.rope_dimension_count,
-            pairs: RopePairs::Interleaved,
+            pairs: h.architecture.rope_pairs(),
         };
-        let table = rope_table(gpu, &h, &rope, options.context)?;
         let plans = Plans::prepare(gpu, &h, &cache, rows).await?;
 
         let mut loader = WeightLoader::new(gpu, gguf, reader, progress);
+        let divisors = match h.rope_divisors {
+            true => loader.values("rope_freqs.weight")?,
+            false => Vec::new(),
+        };
+        let table = rope_table(gpu, &h, &rope, &divisors, options.context)?;
         let embedding = loader.stacked(&["token_embd.weight".to_owned()])?;
         let stack = Stack {
             gpu,
@@ -85,7 +89,7 @@ impl Decoder {
         };
         let mut layers = Vec::new();
         for i in 0..h.block_count {
-            let weights = LayerWeights::load(i, &mut loader)?;
+            let weights = LayerWeights::load(i, &h, &mut loader)?;
             layers.push(stack.layer(i, &weights).await?);
         }
         let norm_weight = loader.vector("output_norm.weight")?;
@@ -156,9 +160,10 @@ fn rope_table(
     gpu: &Gpu,
     h: &Hyperparameters,
     rope: &RopeShape,
+    divisors: &[f32],
     positions: u32,
 ) -> Result<Buffer, LoadError> {
     let (base, scale) = (f64::from(h.rope_freq_base), f64::from(h.rope_scale));
-    let table = rope.table(positions, base, scale);
+    let table = rope.table_divided(positions, base, scale, divisors);
     Ok(gpu.storage_with("rope table", table.as_flattened())?)
 }

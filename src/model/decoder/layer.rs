@@ -13,7 +13,10 @@ use crate::{
     cache::{Append, AppendIo, AppendShape, KvCache, RopeShape},
     gpu::{BufferView, Gpu},
     model::{Hyperparameters, LoadError},
-    ops::{Epilogue, Linear, LinearIo, Matrix, RmsNorm, RmsNormIo, Rows, StepBuffer, SwiGlu},
+    ops::{
+        Bias, Epilogue, HeadNorm, HeadNormIo, Linear, LinearIo, Matrix, RmsNorm, RmsNormIo, Rows,
+        StepBuffer, SwiGlu,
+    },
 };
 
 /// A layer bound to its buffers.
@@ -21,6 +24,8 @@ use crate::{
 pub(super) struct Layer {
     attention_norm: RmsNorm,
     qkv: Vec<Linear>,
+    bias: Option<Bias>,
+    head_norm: Option<HeadNorm>,
     append: Append,
     attention: LayerAttention,
     attention_output: Vec<Linear>,
@@ -104,6 +109,28 @@ impl Stack<'_> {
         Ok(Layer {
             attention_norm: norm(&weights.attention_norm).await?,
             qkv: linears(gpu, &weights.qkv, Epilogue::Assign, step, &qkv_io).await?,
+            bias: match &weights.biases {
+                Some(bias) => {
+                    let (bias, y, width) = (view(bias), view(&a.qkv), qkv_width(h));
+                    Some(Bias::new(gpu, step, bias, y, width, width).await?)
+                }
+                None => None,
+            },
+            head_norm: match &weights.head_norms {
+                Some([query_weight, key_weight]) => {
+                    let io = HeadNormIo {
+                        x: view(&a.qkv),
+                        stride: qkv_width(h),
+                        query_heads: h.head_count,
+                        key_heads: h.head_count_kv,
+                        head_dim: h.key_length,
+                        query_weight: view(query_weight),
+                        key_weight: view(key_weight),
+                    };
+                    Some(HeadNorm::new(gpu, step, &io, h.rms_epsilon).await?)
+                }
+                None => None,
+            },
             append: self.append(i).await?,
             attention: self.attention(i)?,
             attention_output: linears(
@@ -131,9 +158,15 @@ impl Stack<'_> {
     }
 
     async fn append(&self, i: u32) -> Result<Append, LoadError> {
+        let interval = self.h.architecture.no_rope_interval();
+        let without = interval.is_some_and(|interval| (i + 1).is_multiple_of(interval));
+        let rope = RopeShape {
+            rotated: if without { 0 } else { self.rope.rotated },
+            ..self.rope
+        };
         let shape = AppendShape {
             query_heads: self.h.head_count,
-            rope: self.rope,
+            rope,
             row_stride: 0,
             depth_stride: 0,
             max_rows: self.activations.rows,
@@ -199,6 +232,12 @@ impl Layer {
         self.attention_norm.encode(pass, rows);
         for linear in &self.qkv {
             run(linear, pass);
+        }
+        if let Some(bias) = &self.bias {
+            bias.encode(pass, rows);
+        }
+        if let Some(norm) = &self.head_norm {
+            norm.encode(pass, rows);
         }
         self.append.encode(pass, rows);
         match kind {

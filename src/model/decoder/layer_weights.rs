@@ -5,7 +5,7 @@ use std::io::{Read, Seek};
 use wgpu::Buffer;
 
 use crate::{
-    model::{LoadError, weights::WeightLoader},
+    model::{Hyperparameters, LoadError, weights::WeightLoader},
     ops::Matrix,
 };
 
@@ -13,12 +13,14 @@ use crate::{
 /// whose results lie side by side otherwise.
 #[derive(Debug)]
 pub(super) struct LayerWeights {
-    pub attention_norm: Buffer,        // [width]
-    pub qkv: Vec<Matrix>,              // [q heads + 2 kv heads, head_dim] x [width]
-    pub attention_output: Vec<Matrix>, // [width] x [q head, head_dim]
-    pub feed_forward_norm: Buffer,     // [width]
-    pub gate_up: GateUpWeights,        // [feed forward] x [width], both
-    pub down: Vec<Matrix>,             // [width] x [feed forward]
+    pub attention_norm: Buffer,          // [width]
+    pub qkv: Vec<Matrix>,                // [q heads + 2 kv heads, head_dim] x [width]
+    pub biases: Option<Buffer>,          // [q heads + 2 kv heads, head_dim]
+    pub head_norms: Option<[Buffer; 2]>, // of query and key heads, [head_dim]
+    pub attention_output: Vec<Matrix>,   // [width] x [q head, head_dim]
+    pub feed_forward_norm: Buffer,       // [width]
+    pub gate_up: GateUpWeights,          // [feed forward] x [width], both
+    pub down: Vec<Matrix>,               // [width] x [feed forward]
 }
 
 /// Gate and up projection.
@@ -39,12 +41,28 @@ impl LayerWeights {
     /// Loads those of layer `i`.
     pub fn load<R: Read + Seek>(
         i: u32,
+        h: &Hyperparameters,
         loader: &mut WeightLoader<'_, R>,
     ) -> Result<Self, LoadError> {
         let name = |name: &str| block(i, name);
         Ok(Self {
             attention_norm: loader.vector(&name("attn_norm"))?,
             qkv: loader.stacked(&[name("attn_q"), name("attn_k"), name("attn_v")])?,
+            biases: match h.biases {
+                true => {
+                    let parts = ["attn_q", "attn_k", "attn_v"];
+                    let names = parts.map(|part| format!("blk.{i}.{part}.bias"));
+                    Some(loader.joined(&names)?)
+                }
+                false => None,
+            },
+            head_norms: match h.head_norms {
+                true => Some([
+                    loader.vector(&name("attn_q_norm"))?,
+                    loader.vector(&name("attn_k_norm"))?,
+                ]),
+                false => None,
+            },
             attention_output: loader.stacked(&[name("attn_output")])?,
             feed_forward_norm: loader.vector(&name("ffn_norm"))?,
             gate_up: match loader.gate_up(&name("ffn_gate"), &name("ffn_up"))? {

@@ -88,6 +88,7 @@ async fn plan(
         ..TensorLayout::token_major(Element::F32, rows, h.head_count, dim)
     };
     problem.mask = mask;
+    problem.window = h.sliding_window;
     problem.invariant = invariant;
     Ok(gpu.plan_attention(&problem)?.prepare().await?)
 }

@@ -9,7 +9,7 @@ use super::cache::{CacheShape, commit};
 use super::embedding::embedding;
 use super::linear::{linear, linear_swiglu};
 use super::norm::rms_norm;
-use super::rope::{Rope, rope};
+use super::rope::{Rope, rope, rope_halves};
 use super::{ReferenceError, check_argument, check_length};
 use crate::tree::DraftTree;
 
@@ -38,6 +38,21 @@ pub struct DecoderConfig {
     pub rope_divisors: Option<Vec<f64>>,
     /// Epsilon of the RMS norms.
     pub eps: f64,
+    /// What sets its family apart from Llama.
+    pub family: Family,
+}
+
+/// What sets a family of decoders apart from Llama; the default is Llama.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Family {
+    /// Rotation takes elements `i` and `i + rope_dim / 2` together (Qwen) instead of neighbours.
+    pub rope_halves: bool,
+    /// Every layer whose number, from 1, is a multiple of this has no rotation (SmolLM3); 0: none.
+    pub no_rope_interval: usize,
+    /// Only the keys less than this many positions away are seen (Mistral).
+    pub window: Option<usize>,
+    /// Positions are divided by this (linear scaling) where it is given.
+    pub rope_factor: Option<f64>,
 }
 
 /// The weights of one layer, dequantised; a matrix is `[out, in]`.
@@ -53,6 +68,10 @@ pub struct LayerWeights {
     pub value: Vec<f32>,
     /// `[width, heads * head_dim]`
     pub attention_output: Vec<f32>,
+    /// Biases of query, key and value, `[heads * head_dim]` and twice `[kv_heads * head_dim]` (Qwen2).
+    pub biases: Option<[Vec<f32>; 3]>,
+    /// Weights of the norms of each query and key head, both `[head_dim]` (Qwen3).
+    pub head_norms: Option<[Vec<f32>; 2]>,
     /// `[width]`
     pub ff_norm: Vec<f32>,
     /// `[ff, width]`
@@ -155,7 +174,18 @@ impl Decoder {
             None => true,
             Some(ancestor) => tree.sees(node, ancestor),
         };
-        self.pass(tree.tokens(), &positions, &Mask::Visible(&visible))
+        let distance = |_batch: usize, node: usize, key: usize| {
+            let place = |ancestor: usize| tree.depths()[ancestor] as usize;
+            match key.checked_sub(first) {
+                None => first + place(node) - key,
+                Some(ancestor) => place(node).abs_diff(place(ancestor)),
+            }
+        };
+        let mask = Mask::Tree {
+            visible: &visible,
+            distance: &distance,
+        };
+        self.pass(tree.tokens(), &positions, &mask)
     }
 
     /// Keeps the nodes of `path` (from the root down) of the tree read last and drops the others.
@@ -197,6 +227,7 @@ impl Decoder {
         let rotary_positions = rotary_positions(positions)?;
         let turn = Rope {
             frequency_divisors: config.rope_divisors.as_deref(),
+            position_scale: 1.0 / config.family.rope_factor.unwrap_or(1.0),
             ..Rope::new(config.rope_dim, config.rope_base)
         };
         let query_width = config.heads * config.head_dim;
@@ -212,21 +243,39 @@ impl Decoder {
         };
         let options = AttentionOptions {
             mask: *mask,
+            window: config.family.window,
             ..AttentionOptions::default()
         };
 
         let mut x = embedding(&self.weights.embedding, tokens, config.width)?;
         let caches = self.keys.iter_mut().zip(&mut self.values);
-        for (layer, (keys, values)) in self.weights.layers.iter().zip(caches) {
+        let layers = self.weights.layers.iter().zip(caches);
+        for (number, (layer, (keys, values))) in (1..).zip(layers) {
             let normed = rms_norm(&x, &layer.attention_norm, config.eps)?;
-            let project = |weight: &[f32], outputs: usize| {
-                linear(&normed, weight, None, rows, config.width, outputs)
+            let project = |i: usize, weight: &[f32], outputs: usize| {
+                let biases = layer.biases.as_ref();
+                let bias = biases.map(|biases| biases[i].iter().map(|&b| f64::from(b)));
+                let rows_of_it = bias.map(|bias| bias.collect::<Vec<_>>().repeat(rows));
+                let bias = rows_of_it.as_deref();
+                linear(&normed, weight, bias, rows, config.width, outputs)
             };
-            let rotate =
-                |x: &[f64], heads: usize| rope(x, &rotary_positions, heads, config.head_dim, &turn);
-            let query = rotate(&project(&layer.query, query_width)?, config.heads)?;
-            keys.extend(rotate(&project(&layer.key, kv_width)?, config.kv_heads)?);
-            values.extend(project(&layer.value, kv_width)?);
+            let interval = config.family.no_rope_interval;
+            let turned = interval == 0 || number % interval != 0;
+            let rotate = |i: usize, x: Vec<f64>, heads: usize| {
+                let x = match &layer.head_norms {
+                    Some(weights) => rms_norm(&x, &weights[i], config.eps)?,
+                    None => x,
+                };
+                match (turned, config.family.rope_halves) {
+                    (false, _) => Ok(x),
+                    (_, false) => rope(&x, &rotary_positions, heads, config.head_dim, &turn),
+                    (_, true) => rope_halves(&x, &rotary_positions, heads, config.head_dim, &turn),
+                }
+            };
+            let query = rotate(0, project(0, &layer.query, query_width)?, config.heads)?;
+            let key = project(1, &layer.key, kv_width)?;
+            keys.extend(rotate(1, key, config.kv_heads)?);
+            values.extend(project(2, &layer.value, kv_width)?);
             let mixed = attention(&shape, &query, keys, values, &options)?.output;
             let output = &layer.attention_output;
             x = linear(&mixed, output, Some(&x), rows, query_width, config.width)?;
@@ -335,6 +384,14 @@ fn check_weights(config: &DecoderConfig, weights: &DecoderWeights) -> Result<(),
             &layer.attention_output,
             &output_sizes,
         )?;
+        if let Some([query, key, value]) = &layer.biases {
+            for (bias, heads) in [(query, heads), (key, kv_heads), (value, kv_heads)] {
+                check_length("biases", "[heads, head_dim]", bias, &[heads, head_dim])?;
+            }
+        }
+        for norm in layer.head_norms.iter().flatten() {
+            check_length("head_norms", "[head_dim]", norm, &[head_dim])?;
+        }
         check_length("ff_norm", "[width]", &layer.ff_norm, &[width])?;
         check_length("gate", "[ff, width]", &layer.gate, &[ff, width])?;
         check_length("up", "[ff, width]", &layer.up, &[ff, width])?;

@@ -17,6 +17,7 @@ fn config() -> DecoderConfig {
         rope_dim: 4,
         rope_divisors: None,
         eps: 1e-5,
+        family: Default::default(),
     }
 }
 
@@ -48,6 +49,8 @@ fn random_weights(config: &DecoderConfig, seed: u32) -> DecoderWeights {
                 key: random(kv_heads * head_dim * width),
                 value: random(kv_heads * head_dim * width),
                 attention_output: random(width * heads * head_dim),
+                biases: None,
+                head_norms: None,
                 ff_norm: random(width),
                 gate: random(ff * width),
                 up: random(ff * width),
