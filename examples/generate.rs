@@ -47,6 +47,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
         GenerateOptions {
             max_tokens: 200,
             end_tokens: tokenizer.end_tokens(),
+            ..Default::default()
         },
     ) {
         if let Some(piece) = text.push(token?.id)? {

@@ -3,7 +3,7 @@
 use crate::{
     attention, cache,
     gpu::{Capabilities, Kernel},
-    ops, verify,
+    ops, tree, verify,
 };
 
 /// The variants on a device with these capabilities: all of the operators, and of attention those
@@ -13,6 +13,7 @@ pub fn kernels(capabilities: &Capabilities) -> Vec<Kernel> {
     let mut kernels = ops::variants(capabilities);
     kernels.extend(attention::variants(capabilities));
     kernels.extend(cache::variants());
+    kernels.extend(tree::variants(capabilities));
     kernels.extend(verify::variants());
     kernels
 }

@@ -1,7 +1,13 @@
 //! Why generation stops with an error.
 
+use super::ChoiceError;
 use crate::{
-    cache::CacheError, draft::DraftError, gpu::GpuError, tree::TreeError, verify::OutcomeError,
+    cache::CacheError,
+    draft::DraftError,
+    gpu::GpuError,
+    model::TokenizerError,
+    tree::TreeError,
+    verify::{OutcomeError, RuleError, VerifyError},
 };
 
 /// An error of a session.
@@ -45,7 +51,9 @@ pub enum GenerateError {
     #[error("a step needs a prompt first; call `read_prompt`")]
     NoPrompt,
     /// The context is full.
-    #[error("the context of {context} tokens is full; start a new session or raise the context")]
+    #[error(
+        "the context of {context} tokens is full; shift it, reset the session or raise the context"
+    )]
     ContextFull {
         /// Tokens of the context.
         context: u32,
@@ -64,10 +72,25 @@ pub enum GenerateError {
         /// The drafter's name.
         drafter: String,
     },
+    /// Tokens can't be chosen so, or the rule does not fit what was drafted.
+    #[error(transparent)]
+    Choice(#[from] ChoiceError),
+    /// The verification can't be set up.
+    #[error(transparent)]
+    Verify(#[from] VerifyError),
+    /// A token has no text.
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
     /// The verification reported an error.
     #[error(transparent)]
     Outcome(#[from] OutcomeError),
     /// The device failed.
     #[error(transparent)]
     Gpu(#[from] GpuError),
+}
+
+impl From<RuleError> for GenerateError {
+    fn from(error: RuleError) -> Self {
+        Self::Choice(error.into())
+    }
 }

@@ -1,13 +1,35 @@
 //! A session: prompt, then draft, verify and commit until the text ends.
 //!
 //! Each step is one submission and one small read-back: the host writes a draft tree, the GPU
-//! computes the target model for all its nodes, walks down the tree, keeps what was accepted and
+//! computes the target model for all its nodes, decides which of them are kept and what follows, keeps them and
 //! moves the length on.
+//!
+//! | item | what it is |
+//! |---|---|
+//! | [`Session`] | a decoder, a drafter and the tokens of one sequence |
+//! | [`TokenChoice`] | rule of acceptance, temperature and the other sampling options, seed |
+//! | [`TokenStream`] | the tokens of an answer, with log-probabilities where they are asked for |
+//! | [`TextStream`], [`StopStrings`] | its text, up to a stop string |
+//! | [`CancelHandle`] | ends an answer from elsewhere |
 
+mod cancel;
+mod choice;
+mod context;
 mod error;
+mod sampler;
 mod session;
+mod statistics;
+mod step;
+mod stop;
 mod stream;
+mod text;
 
+pub use cancel::CancelHandle;
+pub use choice::{ChoiceError, TokenChoice};
 pub use error::GenerateError;
-pub use session::{Session, Step};
-pub use stream::{Finish, GenerateOptions, Origin, Statistics, Token, TokenStream};
+pub use session::Session;
+pub use statistics::Statistics;
+pub use step::{LogProbabilities, Step};
+pub use stop::{StopStep, StopStrings};
+pub use stream::{Finish, GenerateOptions, Origin, Token, TokenStream};
+pub use text::{TextPiece, TextStream};

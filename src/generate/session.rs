@@ -1,8 +1,12 @@
-//! The loop of draft, verify and commit, a step at a time.
+//! A decoder with a drafter and the tokens of one sequence.
 
+use super::{
+    CancelHandle, GenerateError, TokenChoice,
+    sampler::{Sampler, SamplerNeeds},
+    step::StepResult,
+};
 use crate::{
-    draft::{self, DraftContext, Drafted, Drafter},
-    generate::GenerateError,
+    draft::Drafter,
     gpu::{Gpu, ReadBack},
     model::{Decoder, Paging, StepKind},
     tree::DraftTree,
@@ -11,28 +15,23 @@ use crate::{
 
 /// A decoder with a drafter and the tokens of one sequence.
 pub struct Session {
-    gpu: Gpu,
-    decoder: Decoder,
-    drafter: Box<dyn Drafter>,
-    committed: Vec<u32>, // prompt and output; the last token is not in the cache yet
-    past: u32,           // keys in the cache
-    paging: Option<Paging>,
-    outcome: ReadBack,
-}
-
-/// What one step gave.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Step {
-    /// New tokens: accepted draft tokens, then the bonus token.
-    pub tokens: Vec<u32>,
-    /// Draft tokens that were checked.
-    pub drafted: usize,
-    /// Draft tokens that were kept: one fewer than `tokens`.
-    pub accepted: usize,
+    pub(super) gpu: Gpu,
+    pub(super) decoder: Decoder,
+    pub(super) drafter: Box<dyn Drafter>,
+    /// Prompt and output; the last token is not in the cache yet.
+    pub(super) committed: Vec<u32>,
+    /// Keys in the cache: one fewer than committed tokens, or none.
+    pub(super) past: u32,
+    /// Tokens that a context shift dropped: the text's positions are this much further on.
+    pub(super) dropped: u32,
+    pub(super) paging: Option<Paging>,
+    pub(super) outcome: ReadBack,
+    pub(super) choice: TokenChoice,
+    pub(super) sampler: Option<Sampler>,
 }
 
 impl Session {
-    /// A session without a prompt.
+    /// A session without a prompt, which decodes greedily.
     pub fn new(gpu: &Gpu, decoder: Decoder, drafter: Box<dyn Drafter>) -> Self {
         let bytes = Outcome::words(decoder.max_nodes()) as u64 * 4;
         Self {
@@ -43,6 +42,9 @@ impl Session {
             drafter,
             committed: Vec::new(),
             past: 0,
+            dropped: 0,
+            choice: TokenChoice::default(),
+            sampler: None,
         }
     }
 
@@ -56,7 +58,7 @@ impl Session {
         self.drafter.name()
     }
 
-    /// Prompt and output so far.
+    /// Prompt and output so far, as far as they are in the context.
     pub fn tokens(&self) -> &[u32] {
         &self.committed
     }
@@ -66,9 +68,35 @@ impl Session {
         self.decoder.options().context - self.past
     }
 
+    /// How tokens are chosen.
+    pub fn choice(&self) -> &TokenChoice {
+        &self.choice
+    }
+
+    /// Says how tokens are chosen from now on. Compiles the kernels of sampling when they are first needed.
+    ///
+    /// # Errors
+    /// [`GenerateError::Choice`] for numbers out of range, [`GenerateError::Verify`] and the device's errors;
+    /// the choice stays as it was.
+    pub async fn set_choice(&mut self, choice: TokenChoice) -> Result<(), GenerateError> {
+        choice.check()?;
+        let needs = SamplerNeeds {
+            penalties: choice.has_penalty(),
+            grammar: false,
+        };
+        let bound = self.sampler.as_ref().map(Sampler::needs);
+        let missing = bound.is_none_or(|bound| !bound.cover(needs));
+        if !choice.is_plain_argmax() && missing {
+            self.sampler = Some(Sampler::new(&self.gpu, &self.decoder, needs).await?);
+        }
+        self.choice = choice;
+        Ok(())
+    }
+
     /// Forgets the sequence: the next prompt starts at position 0.
     pub fn reset(&mut self) {
         self.committed.clear();
+        self.dropped = 0;
         self.set_past(0);
         self.drafter.reset();
     }
@@ -84,11 +112,14 @@ impl Session {
     }
 
     /// Forgets the keys from `past` on.
-    fn set_past(&mut self, past: u32) {
+    pub(super) fn set_past(&mut self, past: u32) {
         self.past = past;
         if let Some(paging) = &mut self.paging {
             // It fails for a sequence that was freed only, and this one never is.
             let _ = paging.truncate(past);
+        }
+        if let Some(sampler) = &mut self.sampler {
+            sampler.forget();
         }
     }
 
@@ -102,41 +133,77 @@ impl Session {
     ///
     /// # Errors
     /// [`GenerateError::EmptyPrompt`], [`GenerateError::UnknownToken`] and
-    /// [`GenerateError::PromptTooLong`] before anything is computed; the device's errors.
+    /// [`GenerateError::PromptTooLong`] before anything is computed; the device's errors. The sequence stays as it
+    /// was.
     pub async fn read_prompt(
         &mut self,
         prompt: &[u32],
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<u32, GenerateError> {
+        let never = CancelHandle::default();
+        let first = self.read_prompt_until(prompt, progress, &never).await?;
+        // It was not cancelled, so there is a token.
+        let first = first.ok_or(GenerateError::EmptyPrompt)?;
+        first
+            .tokens
+            .last()
+            .copied()
+            .ok_or(GenerateError::EmptyPrompt)
+    }
+
+    /// As [`read_prompt`](Self::read_prompt), and `None` when it was cancelled: the sequence is as it was then.
+    pub(super) async fn read_prompt_until(
+        &mut self,
+        prompt: &[u32],
+        progress: &mut dyn FnMut(usize, usize),
+        cancel: &CancelHandle,
+    ) -> Result<Option<StepResult>, GenerateError> {
         self.check_prompt(prompt)?;
-        // The last token of an earlier answer is not in the cache yet: it goes first.
-        let pending = self.committed.len() - self.past as usize;
+        let before = (self.committed.len(), self.past);
         self.committed.extend_from_slice(prompt);
-        let start = self.committed.len() - prompt.len() - pending;
-        let rest = self.committed[start..].to_vec();
+        let read = self.read_pending(true, progress, cancel).await;
+        match &read {
+            Ok(Some(first)) => self.committed.extend_from_slice(&first.tokens),
+            _ => {
+                self.committed.truncate(before.0);
+                self.set_past(before.1);
+            }
+        }
+        read
+    }
+
+    /// Computes the keys and values of the committed tokens that have none, in steps of a prompt: of all
+    /// of them, with the token after them, or of all but the last one.
+    pub(super) async fn read_pending(
+        &mut self,
+        with_next: bool,
+        progress: &mut dyn FnMut(usize, usize),
+        cancel: &CancelHandle,
+    ) -> Result<Option<StepResult>, GenerateError> {
+        let end = self.committed.len() - usize::from(!with_next);
+        let pending = self.committed[self.past as usize..end].to_vec();
         let rows = self.decoder.options().prompt_rows as usize;
         let mut read = 0;
-        for chunk in rest.chunks(rows) {
+        let mut result = None;
+        for chunk in pending.chunks(rows) {
             let [root, following @ ..] = chunk else {
                 continue;
             };
+            if cancel.is_cancelled() {
+                return Ok(None);
+            }
             let tree = DraftTree::chain(*root, following)?;
-            let last = read + chunk.len() == rest.len();
-            let kind = if last {
-                StepKind::LastPrompt
-            } else {
-                StepKind::Prompt
+            let last = read + chunk.len() == pending.len();
+            let kind = match last && with_next {
+                true => StepKind::LastPrompt,
+                false => StepKind::Prompt,
             };
-            let outcome = self.submit(&tree, kind).await?;
+            result = Some(self.submit(&tree, kind).await?);
             self.past += chunk.len() as u32;
             read += chunk.len();
-            progress(read, rest.len());
-            if let (true, Some(token)) = (last, outcome.tokens.last()) {
-                self.committed.push(*token);
-                return Ok(*token);
-            }
+            progress(read, pending.len());
         }
-        Err(GenerateError::EmptyPrompt)
+        Ok(result)
     }
 
     fn check_prompt(&self, prompt: &[u32]) -> Result<(), GenerateError> {
@@ -164,95 +231,5 @@ impl Session {
             });
         }
         Ok(())
-    }
-
-    /// Drafts, verifies and commits once. At most `max_tokens` tokens are wanted, so no more are
-    /// drafted than could be kept.
-    ///
-    /// # Errors
-    /// [`GenerateError::NoPrompt`] before a prompt, [`GenerateError::ContextFull`] when not even
-    /// one more token fits; the drafter's and the device's errors. The sequence stays as it was.
-    pub async fn step(&mut self, max_tokens: usize) -> Result<Step, GenerateError> {
-        if self.committed.is_empty() {
-            return Err(GenerateError::NoPrompt);
-        }
-        let options = self.decoder.options();
-        let Some(room) = self.room().checked_sub(1) else {
-            return Err(GenerateError::ContextFull {
-                context: options.context,
-            });
-        };
-        let max_draft = options.max_draft.min(room) as usize;
-        let context = DraftContext::new(
-            &self.committed,
-            max_draft + 1,
-            max_draft.min(max_tokens.saturating_sub(1)),
-        );
-        let tree = match self.drafter.draft(&context)? {
-            Drafted::OnHost(tree) => tree,
-            #[allow(unreachable_patterns)] // more kinds will come
-            _ => {
-                return Err(GenerateError::DraftPlace {
-                    drafter: self.drafter.name().to_owned(),
-                });
-            }
-        };
-        let kind = match tree.is_chain() {
-            true => StepKind::Chain,
-            false => StepKind::Tree,
-        };
-        let outcome = self.submit(&tree, kind).await?;
-        self.past += outcome.path.len() as u32;
-        self.committed.extend_from_slice(&outcome.tokens);
-        let accepted = outcome.path.len() - 1;
-        self.drafter
-            .observe(&draft::Outcome::new(&tree, &outcome.tokens[..accepted]));
-        Ok(Step {
-            tokens: outcome.tokens,
-            drafted: tree.drafted(),
-            accepted,
-        })
-    }
-
-    /// One submission and one read-back.
-    async fn submit(&mut self, tree: &DraftTree, kind: StepKind) -> Result<Outcome, GenerateError> {
-        let max_nodes = self.decoder.max_nodes();
-        let rows = tree.len() as u32;
-        let blob = tree.blob(max_nodes as usize)?;
-        if let Some(paging) = &mut self.paging {
-            paging.reserve(&self.gpu, self.decoder.cache(), rows)?;
-        }
-        let queue = self.gpu.queue();
-        queue.write_buffer(self.decoder.tree(), 0, bytemuck::cast_slice(&blob));
-        self.decoder.step().set_rows(&self.gpu, rows);
-        // The GPU moves `past` on by itself; the host's copy matters after a reset or an error.
-        self.decoder.step().set_past(&self.gpu, self.past);
-        let mut encoder = self
-            .gpu
-            .device()
-            .create_command_encoder(&Default::default());
-        {
-            let mut pass = encoder.begin_compute_pass(&Default::default());
-            self.decoder.encode(&mut pass, rows, self.past + rows, kind);
-        }
-        self.outcome.encode(&mut encoder, self.decoder.outcome(), 0);
-        queue.submit([encoder.finish()]);
-        let bytes = self.outcome.read(&self.gpu).await?;
-        let words: Vec<u32> = bytemuck::pod_collect_to_vec(&bytes);
-        if let (Some(paging), StepKind::Prompt | StepKind::LastPrompt) = (&mut self.paging, kind) {
-            paging.commit(rows)?;
-        }
-        if kind == StepKind::Prompt {
-            // Nothing was verified: the outcome is that of an earlier step.
-            return Ok(Outcome {
-                path: Vec::new(),
-                tokens: Vec::new(),
-            });
-        }
-        let outcome = Outcome::from_words(&words, max_nodes)?;
-        if let (Some(paging), StepKind::Chain | StepKind::Tree) = (&mut self.paging, kind) {
-            paging.commit_path(&outcome.path)?;
-        }
-        Ok(outcome)
     }
 }

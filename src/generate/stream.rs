@@ -2,35 +2,61 @@
 
 use std::collections::VecDeque;
 
-use web_time::{Duration, Instant};
+use web_time::Instant;
 
-use super::{GenerateError, Session};
+use super::{
+    CancelHandle, GenerateError, LogProbabilities, Session, Statistics, TokenChoice,
+    step::StepResult,
+};
 
-/// When to stop.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// How an answer is made, and when it ends.
+#[derive(Clone, Debug, PartialEq)]
 pub struct GenerateOptions {
     /// Most tokens of the answer.
     pub max_tokens: usize,
     /// Tokens that end the answer; they are not part of it.
     pub end_tokens: Vec<u32>,
+    /// How tokens are chosen.
+    pub choice: TokenChoice,
+    /// What to do at the context's end: end the answer (`None`), or drop what lies between the first
+    /// `Some(sinks)` tokens and the later half of the rest, and go on ([`Session::shift_context`]).
+    pub context_shift: Option<u32>,
+}
+
+impl Default for GenerateOptions {
+    /// 256 tokens, greedily, and an end where the context ends.
+    fn default() -> Self {
+        Self {
+            max_tokens: 256,
+            end_tokens: Vec::new(),
+            choice: TokenChoice::default(),
+            context_shift: None,
+        }
+    }
 }
 
 /// How a token came about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Origin {
-    /// The target model's own choice after the prompt or after the last accepted token.
-    Target,
+    /// The target model's own, after the prompt or in a step without a draft.
+    Plain,
     /// Drafted and kept.
     Drafted,
+    /// The target model's own after the drafted tokens that were kept, if any.
+    Bonus,
 }
 
 /// One token of the answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Token {
     /// Its id.
     pub id: u32,
     /// How it came about.
     pub origin: Origin,
+    /// How likely it was, where that was asked for.
+    pub log_probabilities: Option<LogProbabilities>,
 }
 
 /// Why an answer ended.
@@ -39,80 +65,40 @@ pub struct Token {
 pub enum Finish {
     /// The model ended it.
     EndToken,
+    /// A stop string was found.
+    StopString,
     /// It has as many tokens as were asked for.
     MaxTokens,
     /// The context is full.
     ContextFull,
+    /// It was cancelled.
+    Cancelled,
     /// An error ended it.
     Error,
-}
-
-/// Counts and times of an answer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Statistics {
-    /// Tokens of the prompt.
-    pub prompt_tokens: usize,
-    /// Tokens of the answer, those that ended it not counted.
-    pub tokens: usize,
-    /// Verification steps after the prompt.
-    pub steps: usize,
-    /// Draft tokens checked.
-    pub drafted: usize,
-    /// Draft tokens kept.
-    pub accepted: usize,
-    /// Tokens that the steps gave, also those past the end of the answer.
-    pub stepped_tokens: usize,
-    /// Time for the prompt, up to the first token.
-    pub prefill: Duration,
-    /// Time for the steps.
-    pub decode: Duration,
-}
-
-impl Statistics {
-    /// Tokens of the prompt a second.
-    pub fn prefill_tokens_per_second(&self) -> f64 {
-        per_second(self.prompt_tokens, self.prefill)
-    }
-
-    /// Tokens a second after the prompt. The first token of the answer belongs to the prompt.
-    pub fn decode_tokens_per_second(&self) -> f64 {
-        per_second(self.stepped_tokens, self.decode)
-    }
-
-    /// Tokens a step: 1 without drafts, more with good ones.
-    pub fn tokens_per_step(&self) -> f64 {
-        match self.steps {
-            0 => 0.0,
-            steps => self.stepped_tokens as f64 / steps as f64,
-        }
-    }
-}
-
-fn per_second(count: usize, time: Duration) -> f64 {
-    match time.as_secs_f64() {
-        0.0 => 0.0,
-        seconds => count as f64 / seconds,
-    }
 }
 
 /// The answer to a prompt as it is generated.
 ///
 /// Use [`next_token`](Self::next_token) in async code, or the iterator on native targets. Dropping
-/// the stream ends the answer; the session keeps what was committed.
+/// the stream ends the answer. When the answer ends, the session holds prompt and answer and no more, the
+/// token that ended it included, so that the next prompt follows them.
 pub struct TokenStream<'a> {
     session: &'a mut Session,
     options: GenerateOptions,
     prompt: Option<Vec<u32>>,
     ready: VecDeque<Token>,
+    given: usize, // tokens of the session up to the last one that was handed out
     finish: Option<Finish>,
     statistics: Statistics,
     progress: Box<dyn FnMut(usize, usize) + 'a>,
+    cancel: CancelHandle,
 }
 
 impl Session {
     /// The answer to `prompt`. Nothing is computed before the first token is asked for.
     pub fn generate(&mut self, prompt: &[u32], options: GenerateOptions) -> TokenStream<'_> {
         TokenStream {
+            given: self.committed.len(),
             session: self,
             options,
             prompt: Some(prompt.to_vec()),
@@ -123,6 +109,7 @@ impl Session {
                 ..Default::default()
             },
             progress: Box::new(|_, _| ()),
+            cancel: CancelHandle::default(),
         }
     }
 }
@@ -131,6 +118,13 @@ impl<'a> TokenStream<'a> {
     /// Calls `progress` with tokens read and tokens in all while the prompt is read.
     pub fn with_prompt_progress(mut self, progress: impl FnMut(usize, usize) + 'a) -> Self {
         self.progress = Box::new(progress);
+        self
+    }
+
+    /// Ends the answer when `cancel` asks for it: between steps, and between the parts of a prompt, which is
+    /// then forgotten.
+    pub fn with_cancel(mut self, cancel: CancelHandle) -> Self {
+        self.cancel = cancel;
         self
     }
 
@@ -144,14 +138,30 @@ impl<'a> TokenStream<'a> {
         self.finish.filter(|_| self.ready.is_empty())
     }
 
+    /// The session.
+    pub fn session(&self) -> &Session {
+        self.session
+    }
+
+    /// Ends the answer with the tokens handed out so far.
+    pub(super) fn stop(&mut self, finish: Finish) {
+        self.ready.clear();
+        self.session.rewind(self.given);
+        self.finish = Some(finish);
+    }
+
     /// The next token; `None` at the end of the answer.
     ///
     /// # Errors
-    /// Those of [`Session::read_prompt`] and [`Session::step`]; the stream has ended then.
+    /// Those of [`Session::set_choice`], [`Session::read_prompt`] and [`Session::step`]; the stream has ended then.
     pub async fn next_token(&mut self) -> Option<Result<Token, GenerateError>> {
         loop {
+            if self.cancel.is_cancelled() && self.finish().is_none() {
+                self.stop(Finish::Cancelled);
+            }
             if let Some(token) = self.ready.pop_front() {
                 self.statistics.tokens += 1;
+                self.given += 1;
                 return Some(Ok(token));
             }
             if self.finish.is_some() {
@@ -172,45 +182,76 @@ impl<'a> TokenStream<'a> {
                 self.finish = Some(Finish::MaxTokens);
                 return Ok(());
             }
-            let first = self
-                .session
-                .read_prompt(&prompt, &mut self.progress)
+            self.session.set_choice(self.options.choice).await?;
+            let read = (self.session)
+                .read_prompt_until(&prompt, &mut self.progress, &self.cancel)
                 .await?;
+            let Some(first) = read else {
+                self.finish = Some(Finish::Cancelled);
+                return Ok(());
+            };
             self.statistics.prefill = start.elapsed();
-            self.accept(&[first], 0);
+            self.given += prompt.len();
+            self.accept(first, 0, false);
             return Ok(());
         }
         if self.session.room() == 0 {
-            self.finish = Some(Finish::ContextFull);
-            return Ok(());
+            let Some(sinks) = self.options.context_shift else {
+                self.finish = Some(Finish::ContextFull);
+                return Ok(());
+            };
+            let before = self.session.committed.len();
+            self.session.shift_context(sinks).await?;
+            // Nothing is ready now, so all that is committed was handed out.
+            self.given = self.session.committed.len();
+            if self.given == before {
+                self.finish = Some(Finish::ContextFull);
+                return Ok(());
+            }
+            self.statistics.shifts += 1;
+            self.statistics.shift += start.elapsed();
         }
         let left = self.options.max_tokens - self.statistics.tokens;
         let step = self.session.step(left).await?;
         self.statistics.decode += start.elapsed();
-        self.statistics.steps += 1;
-        self.statistics.drafted += step.drafted;
-        self.statistics.accepted += step.accepted;
-        self.statistics.stepped_tokens += step.tokens.len();
-        self.accept(&step.tokens, step.accepted);
+        self.statistics.add(&step);
+        let result = StepResult {
+            path: Vec::new(),
+            tokens: step.tokens,
+            log_probabilities: step.log_probabilities,
+        };
+        self.accept(result, step.accepted, step.drafted > 0);
         Ok(())
     }
 
     /// Takes the tokens of a step, of which the first `accepted` were drafted.
-    fn accept(&mut self, tokens: &[u32], accepted: usize) {
-        for (i, id) in tokens.iter().enumerate() {
-            if self.options.end_tokens.contains(id) {
+    fn accept(&mut self, result: StepResult, accepted: usize, has_draft: bool) {
+        let mut log_probabilities = result.log_probabilities.into_iter();
+        let mut kept = self.given;
+        for (i, id) in result.tokens.into_iter().enumerate() {
+            kept += 1;
+            if self.options.end_tokens.contains(&id) {
                 self.finish = Some(Finish::EndToken);
-                return;
+                break;
             }
-            let origin = match i < accepted {
-                true => Origin::Drafted,
-                false => Origin::Target,
+            let origin = match (i < accepted, has_draft) {
+                (true, _) => Origin::Drafted,
+                (false, true) => Origin::Bonus,
+                (false, false) => Origin::Plain,
             };
-            self.ready.push_back(Token { id: *id, origin });
+            self.ready.push_back(Token {
+                id,
+                origin,
+                log_probabilities: log_probabilities.next(),
+            });
             if self.statistics.tokens + self.ready.len() >= self.options.max_tokens {
                 self.finish = Some(Finish::MaxTokens);
-                return;
+                break;
             }
+        }
+        if self.finish.is_some() {
+            // What the step gave beyond the end is no part of the text.
+            self.session.rewind(kept);
         }
     }
 }

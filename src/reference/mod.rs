@@ -34,6 +34,7 @@ pub mod quantised;
 pub mod reduce;
 pub mod rope;
 pub mod storage;
+pub mod tree;
 pub mod verify;
 
 /// A number that widens to `f64` without loss.

@@ -23,23 +23,36 @@
 //! | [`DraftTree::from_parents`] | anything |
 //! | [`DraftTree::from_paths`] | Medusa's choices, and the shape of [`OptimalShape::paths`] |
 //! | [`DraftTree::merge`] | several continuations, as n-gram look-up finds: a trie |
+//! | [`DynamicTree`] | a draft model's likeliest continuations, level by level on the GPU |
+//! | [`FixedTree`] | Medusa's choices, on the GPU |
 //! | [`OptimalShape`] | a shape from acceptance rates ([`AcceptanceRates`]) and measured costs |
 
 mod acceptance;
 mod blob;
 mod build;
+mod build_error;
 mod draft_tree;
 mod drawing;
+mod dynamic;
 mod error;
+mod fixed;
+mod on_gpu;
 mod optimal;
 mod svg;
+mod top_k;
 
 pub use acceptance::AcceptanceRates;
 pub use blob::{BlobField, ancestor_words, ancestors_offset, blob_words, field_offset};
+pub use build_error::TreeBuildError;
 pub use draft_tree::{Children, DraftTree, DrawKind, MAX_NODES, NONE};
 pub use drawing::TreeDrawing;
+pub use dynamic::{DynamicTree, DynamicTreeIo, DynamicTreeShape};
 pub use error::TreeError;
+pub use fixed::{FixedTree, FixedTreeIo};
+pub use on_gpu::MAX_BUILT_NODES;
+pub(crate) use on_gpu::variants;
 pub use optimal::{MAX_PLANNED_DEPTH, MAX_PLANNED_NODES, OptimalShape, ShapeError};
+pub use top_k::{MAX_TOP_K, TokenMap, TopK, TopKShape};
 
 #[cfg(test)]
 mod tests;

@@ -9,6 +9,7 @@ mod ops;
 mod plans;
 mod random;
 mod sampling;
+mod trees;
 mod verify;
 
 /// Whether long tests run: `cargo xtask test --full`.

@@ -197,6 +197,7 @@ fn chains_and_trees_give_the_tokens_of_plain_decoding() {
             let end = GenerateOptions {
                 max_tokens: 40,
                 end_tokens: Vec::new(),
+                ..Default::default()
             };
             let mut session = open(&gpu.gpu, &file.bytes(), options, Box::new(NoDrafter));
             let plain: Vec<u32> = session
@@ -262,6 +263,7 @@ fn a_session_refuses_what_it_cannot_do_and_goes_on() {
             GenerateOptions {
                 max_tokens: 1000,
                 end_tokens: Vec::new(),
+                ..Default::default()
             },
         );
         let tokens: Vec<_> = tokens.map(Result::unwrap).collect();

@@ -108,6 +108,7 @@ fn every_family_has_the_logits_of_its_twin() {
             let options = GenerateOptions {
                 max_tokens: 6,
                 end_tokens: Vec::new(),
+                ..Default::default()
             };
             for token in session.generate(&prompt, options) {
                 let token = token.unwrap().id;

@@ -13,5 +13,7 @@ mod llama_cpp_tokens;
 #[path = "../gpu/random.rs"]
 mod random;
 mod refusals;
+mod sampling;
+mod sessions;
 mod smollm;
 mod text;

@@ -49,6 +49,7 @@ fn answer(session: &mut Session, prompt: &[u32], max_tokens: usize, ends: &[u32]
     let options = GenerateOptions {
         max_tokens,
         end_tokens: ends.to_vec(),
+        ..Default::default()
     };
     session
         .generate(prompt, options)
@@ -127,6 +128,7 @@ fn ngram_drafts_never_change_the_text() {
                 let options = GenerateOptions {
                     max_tokens: 48,
                     end_tokens: ends.clone(),
+                    ..Default::default()
                 };
                 let mut stream = session.generate(&prompt, options);
                 let drafted: Vec<u32> = stream.by_ref().map(|token| token.unwrap().id).collect();

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use sunfleck::attention::Element;
 
+use crate::sampling::Sampling;
+
 /// Text generation with speculative decoding on any GPU.
 #[derive(Debug, Parser)]
 #[command(name = "sunfleck", version)]
@@ -52,9 +54,17 @@ pub struct Generate {
     #[arg(long, value_enum, default_value_t = DrafterName::Ngram)]
     pub drafter: DrafterName,
 
-    /// Sampling temperature; this version takes the likeliest token only: 0.
-    #[arg(long, default_value_t = 0.0, value_parser = greedy_only)]
-    pub temperature: f64,
+    #[command(flatten)]
+    pub sampling: Sampling,
+
+    /// End the answer before this text; may be given several times.
+    #[arg(long, value_name = "TEXT")]
+    pub stop: Vec<String>,
+
+    /// At the context's end drop what lies between the first N tokens and the later half of the rest, and go on.
+    /// Without it the answer ends there.
+    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "4")]
+    pub context_shift: Option<u32>,
 
     /// Most tokens of the answer.
     #[arg(long, default_value_t = 256, value_name = "N")]
@@ -80,6 +90,10 @@ pub struct Generate {
     /// Print one JSON object instead of the text.
     #[arg(long)]
     pub json: bool,
+
+    /// With --json: the log-probabilities of every token, before and after the sampling options.
+    #[arg(long, requires = "json")]
+    pub log_probabilities: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -118,14 +132,6 @@ fn page_tokens(text: &str) -> Result<u32, String> {
     match text.parse() {
         Ok(tokens @ (16 | 32 | 64 | 128 | 256)) => Ok(tokens),
         _ => Err("a page has 16, 32, 64, 128 or 256 tokens".to_owned()),
-    }
-}
-
-fn greedy_only(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(0.0) => Ok(0.0),
-        Ok(_) => Err("sampling is not in this version yet; use --temperature 0".to_owned()),
-        Err(error) => Err(format!("{error}; use --temperature 0")),
     }
 }
 
@@ -169,7 +175,6 @@ mod tests {
     fn nonsense_is_refused() {
         for line in [
             "sunfleck generate --model m.gguf",
-            "sunfleck generate hello --model m.gguf --temperature 0.7",
             "sunfleck generate hello --model m.gguf --temperature warm",
             "sunfleck generate hello --model m.gguf --drafter oracle",
             "sunfleck generate hello --model m.gguf --prompt-tokens ids.json",
@@ -177,6 +182,8 @@ mod tests {
             "sunfleck generate hello --model m.gguf --context 0",
             "sunfleck generate hello --model m.gguf --kv q5",
             "sunfleck generate hello --model m.gguf --page 20",
+            "sunfleck generate hello --model m.gguf --accept luck",
+            "sunfleck generate hello --model m.gguf --log-probabilities",
         ] {
             assert!(parse(line).is_err(), "{line}");
         }

@@ -5,16 +5,14 @@ use std::{
     fs::File,
     io::{BufReader, IsTerminal as _, Read as _, Write as _},
     process::ExitCode,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
 };
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use sunfleck::{
     draft::{Drafter, NgramDrafter, NgramOptions, NoDrafter},
-    generate::{GenerateOptions, Session},
+    generate::{
+        CancelHandle, Finish, GenerateOptions, Session, StopStep, StopStrings, TokenChoice,
+    },
     gpu::Gpu,
     model::{ChatTemplate, DecodeStream, Decoder, DecoderOptions, Gguf, Tokenizer, TokenizerError},
 };
@@ -29,21 +27,26 @@ use crate::{
 const INTERRUPTED: u8 = 130;
 
 pub fn run(arguments: &Generate) -> Result<ExitCode, Box<dyn Error>> {
-    let interrupted = Arc::new(AtomicBool::new(false));
-    let flag = interrupted.clone();
+    let interrupted = CancelHandle::default();
+    let cancel = interrupted.clone();
     // The first Ctrl-C ends the answer in order; a second one ends the program.
     ctrlc::set_handler(move || {
-        if flag.swap(true, Ordering::Relaxed) {
+        if cancel.is_cancelled() {
             std::process::exit(i32::from(INTERRUPTED));
         }
+        cancel.cancel();
     })?;
     pollster::block_on(answer(arguments, &interrupted))
 }
 
 async fn answer(
     arguments: &Generate,
-    interrupted: &AtomicBool,
+    interrupted: &CancelHandle,
 ) -> Result<ExitCode, Box<dyn Error>> {
+    let choice = TokenChoice {
+        log_probabilities: arguments.log_probabilities.then_some(0),
+        ..arguments.sampling.choice()?
+    };
     let path = &arguments.model;
     let file = File::open(path)
         .map_err(|error| format!("the model {} can't be opened: {error}", path.display()))?;
@@ -88,12 +91,15 @@ async fn answer(
             .as_ref()
             .map(Tokenizer::end_tokens)
             .unwrap_or_default(),
+        choice,
+        context_shift: arguments.context_shift,
     };
     let bar = progress_bar("reading the prompt", "{pos}/{len} tokens {eta}");
     let mut tokens = Vec::new();
-    let mut text = TextOut::new(tokenizer.as_ref(), !arguments.json);
+    let mut text = TextOut::new(tokenizer.as_ref(), &arguments.stop, !arguments.json);
     let mut stream = session
         .generate(&prompt, options)
+        .with_cancel(interrupted.clone())
         .with_prompt_progress(|done, total| {
             bar.set_length(total as u64);
             bar.set_position(done as u64);
@@ -101,17 +107,20 @@ async fn answer(
                 bar.finish_and_clear();
             }
         });
-    let mut ended = false;
-    while !interrupted.load(Ordering::Relaxed) {
-        let Some(token) = stream.next_token().await else {
-            ended = true;
-            break;
-        };
+    let mut stopped = None;
+    while let Some(token) = stream.next_token().await {
         device.check()?;
         let token = token?;
-        tokens.push(token.id);
-        if !text.push(token.id)? {
-            break; // nobody reads the text any more
+        let id = token.id;
+        tokens.push(token);
+        match text.push(id)? {
+            Written::Text => {}
+            Written::Stopped => {
+                stopped = Some(Finish::StopString);
+                break;
+            }
+            // Nobody reads the text any more.
+            Written::Nowhere => break,
         }
     }
     text.finish()?;
@@ -119,7 +128,8 @@ async fn answer(
         adapter: &device.info,
         drafter: &drafter,
         statistics: stream.statistics(),
-        finish: stream.finish().filter(|_| ended),
+        finish: stopped.or(stream.finish()),
+        choice: &choice,
         prompt: &prompt,
         tokens: &tokens,
         text: &text.whole,
@@ -129,7 +139,7 @@ async fn answer(
     } else {
         eprint!("\n{}", report.table());
     }
-    Ok(match interrupted.load(Ordering::Relaxed) {
+    Ok(match interrupted.is_cancelled() {
         true => ExitCode::from(INTERRUPTED),
         false => ExitCode::SUCCESS,
     })
@@ -180,33 +190,63 @@ fn progress_bar(what: &'static str, counts: &str) -> ProgressBar {
 /// The text of the answer, streamed to standard output where that is wanted.
 struct TextOut<'a> {
     decoder: Option<DecodeStream<'a>>,
+    stops: StopStrings,
     stream: bool,
     whole: String,
 }
 
+/// What became of a token's text.
+#[derive(PartialEq, Eq)]
+enum Written {
+    /// It was written, or is held back.
+    Text,
+    /// A stop string ended the text.
+    Stopped,
+    /// Nobody reads standard output any more.
+    Nowhere,
+}
+
 impl<'a> TextOut<'a> {
-    fn new(tokenizer: Option<&'a Tokenizer>, stream: bool) -> Self {
+    fn new(tokenizer: Option<&'a Tokenizer>, stops: &[String], stream: bool) -> Self {
         Self {
             decoder: tokenizer.map(Tokenizer::decode_stream),
+            stops: StopStrings::new(stops),
             stream,
             whole: String::new(),
         }
     }
 
-    /// Whether anybody still reads standard output.
-    fn push(&mut self, token: u32) -> Result<bool, Box<dyn Error>> {
+    fn push(&mut self, token: u32) -> Result<Written, Box<dyn Error>> {
         let piece = match &mut self.decoder {
             Some(decoder) => decoder.push(token)?,
             None => None,
         };
-        Ok(piece.is_none_or(|piece| self.write(&piece)))
+        Ok(piece.map_or(Written::Text, |piece| self.pass(&piece)))
+    }
+
+    /// Writes what the stop strings let through.
+    fn pass(&mut self, piece: &str) -> Written {
+        match self.stops.push(piece) {
+            StopStep::Text(text) => match self.write(&text) {
+                true => Written::Text,
+                false => Written::Nowhere,
+            },
+            StopStep::Stopped(text) => {
+                self.write(&text);
+                // What the tokenizer still holds comes after the end.
+                self.decoder = None;
+                Written::Stopped
+            }
+        }
     }
 
     fn finish(&mut self) -> Result<(), Box<dyn Error>> {
         let rest = self.decoder.take().map(DecodeStream::finish).transpose()?;
         if let Some(piece) = rest.flatten() {
-            self.write(&piece);
+            self.pass(&piece);
         }
+        let held = self.stops.finish();
+        self.write(&held);
         if self.stream {
             self.write_out("\n");
         }

@@ -4,6 +4,7 @@ mod adapter;
 mod arguments;
 mod generate;
 mod report;
+mod sampling;
 
 use std::process::ExitCode;
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use sunfleck::{
-    generate::{Finish, Statistics},
+    generate::{Finish, Statistics, Token, TokenChoice},
     wgpu::AdapterInfo,
 };
 
@@ -13,7 +13,8 @@ pub struct Report<'a> {
     pub statistics: &'a Statistics,
     pub finish: Option<Finish>,
     pub prompt: &'a [u32],
-    pub tokens: &'a [u32],
+    pub tokens: &'a [Token],
+    pub choice: &'a TokenChoice,
     pub text: &'a str,
 }
 
@@ -21,22 +22,43 @@ impl Report<'_> {
     /// The object that `--json` prints.
     pub fn json(&self) -> Value {
         let s = self.statistics;
-        json!({
-            "tokens": self.tokens,
+        let ids: Vec<u32> = self.tokens.iter().map(|token| token.id).collect();
+        let mut object = json!({
+            "tokens": ids,
             "text": self.text,
             "prompt_tokens": s.prompt_tokens,
             "prompt_token_ids": self.prompt,
             "steps": s.steps,
             "drafted": s.drafted,
             "accepted": s.accepted,
+            "accepted_per_step": s.accepted_per_step(),
             "tokens_per_step": s.tokens_per_step(),
             "prefill_tokens_per_s": s.prefill_tokens_per_second(),
             "decode_tokens_per_s": s.decode_tokens_per_second(),
+            "seconds": {
+                "prefill": s.prefill.as_secs_f64(),
+                "decode": s.decode.as_secs_f64(),
+                "draft": s.draft.as_secs_f64(),
+                "verify": s.verify.as_secs_f64(),
+                "shift": s.shift.as_secs_f64(),
+            },
+            "context_shifts": s.shifts,
             "adapter": self.adapter.name,
             "backend": self.adapter.backend.to_string(),
             "drafter": self.drafter,
+            "rule": format!("{:?}", self.choice.rule),
+            "lossless": self.choice.rule.is_lossless(),
+            "seed": self.choice.seed,
             "finish": self.finish_name(),
-        })
+        });
+        let likely: Option<Vec<Value>> = (self.tokens.iter())
+            .map(|token| token.log_probabilities.as_ref())
+            .map(|p| p.map(|p| json!({ "raw": p.raw, "processed": p.processed })))
+            .collect();
+        if let (Some(likely), Some(_)) = (likely, self.choice.log_probabilities) {
+            object["log_probabilities"] = Value::from(likely);
+        }
+        object
     }
 
     fn finish_name(&self) -> &'static str {
@@ -44,6 +66,7 @@ impl Report<'_> {
             Some(Finish::EndToken) => "end",
             Some(Finish::MaxTokens) => "max_tokens",
             Some(Finish::ContextFull) => "context_full",
+            Some(Finish::StopString) => "stop",
             _ => "interrupted",
         }
     }
@@ -71,7 +94,11 @@ impl Report<'_> {
             ),
             (
                 "per step",
-                format!("{:.2} tokens kept", s.tokens_per_step()),
+                format!(
+                    "{:.2} tokens, {:.2} of them drafted",
+                    s.tokens_per_step(),
+                    s.accepted_per_step()
+                ),
             ),
             (
                 "prefill",
@@ -98,25 +125,29 @@ mod tests {
             sunfleck::wgpu::DeviceType::Cpu,
             sunfleck::wgpu::Backend::Vulkan,
         );
-        let statistics = Statistics {
-            prompt_tokens: 3,
-            steps: 2,
-            drafted: 4,
-            accepted: 1,
-            stepped_tokens: 3,
-            ..Default::default()
-        };
+        let mut statistics = Statistics::default();
+        statistics.prompt_tokens = 3;
+        statistics.steps = 2;
+        statistics.drafted = 4;
+        statistics.accepted = 1;
+        statistics.stepped_tokens = 3;
+        let choice = TokenChoice::default();
         let report = Report {
             adapter: &adapter,
             drafter: "ngram",
             statistics: &statistics,
             finish: Some(Finish::EndToken),
             prompt: &[1, 2, 3],
-            tokens: &[7, 8],
+            tokens: &[],
+            choice: &choice,
             text: "ab",
         };
         let object = report.json();
-        assert_eq!(object["tokens"], json!([7, 8]));
+        assert_eq!(object["tokens"], json!([]));
+        assert_eq!(object["accepted_per_step"], json!(0.5));
+        for phase in ["prefill", "decode", "draft", "verify"] {
+            assert_eq!(object["seconds"][phase], json!(0.0), "{phase}");
+        }
         assert_eq!(object["prompt_tokens"], json!(3));
         for field in [
             "text",

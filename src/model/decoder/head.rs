@@ -85,21 +85,29 @@ impl Head {
         &self.candidates
     }
 
-    /// Records logits and argmax of `rows` rows, the same bits for a row in any company.
+    /// Records the logits of `rows` rows, the same bits for a row in any company.
     pub fn encode(&self, pass: &mut ComputePass<'_>, rows: u32) {
         self.norm.encode(pass, rows);
         for linear in &self.linears {
             linear.encode_few(pass, rows);
         }
+    }
+
+    /// Records the argmax of `rows` rows of logits.
+    pub fn encode_argmax(&self, pass: &mut ComputePass<'_>, rows: u32) {
         self.argmax.encode(pass, rows);
     }
 
-    /// Records logits and argmax of the step's last row, into row 0.
+    /// Records the logits of the step's last row, into row 0.
     pub fn encode_last(&self, pass: &mut ComputePass<'_>) {
         self.norm_last.encode(pass, 1);
         for linear in &self.linears_last {
             linear.encode(pass, 1);
         }
+    }
+
+    /// Records the argmax of row 0.
+    pub fn encode_argmax_last(&self, pass: &mut ComputePass<'_>) {
         self.argmax_last.encode(pass, 1);
     }
 }

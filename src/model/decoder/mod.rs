@@ -89,24 +89,46 @@ impl Decoder {
     }
 
     /// Records a whole step of `rows` rows, with at most `keys` keys in the cache after it: from
-    /// the tokens in the tree blob to outcome and committed length. The step buffer must say the
+    /// the tokens in the tree blob to outcome and committed length, greedily. The step buffer must say the
     /// same number of rows.
     pub fn encode(&self, pass: &mut ComputePass<'_>, rows: u32, keys: u32, kind: StepKind) {
+        self.encode_logits(pass, rows, keys, kind);
+        self.encode_greedy(pass, rows, kind);
+        self.encode_end(pass, kind);
+    }
+
+    /// Records the first part of a step: from the tokens in the tree blob to logits, where the kind of step
+    /// has any.
+    pub fn encode_logits(&self, pass: &mut ComputePass<'_>, rows: u32, keys: u32, kind: StepKind) {
         self.embed.encode(pass, rows);
         for layer in &self.layers {
             layer.encode(pass, rows, keys, kind);
         }
         match kind {
             StepKind::Prompt => {}
+            StepKind::LastPrompt => self.head.encode_last(pass),
+            StepKind::Chain | StepKind::Tree => self.head.encode(pass, rows),
+        }
+    }
+
+    /// Records the middle of a step at temperature 0: from logits to the [`outcome`](Self::outcome). A caller who
+    /// verifies in another way writes the outcome himself.
+    pub fn encode_greedy(&self, pass: &mut ComputePass<'_>, rows: u32, kind: StepKind) {
+        match kind {
+            StepKind::Prompt => {}
             StepKind::LastPrompt => {
-                self.head.encode_last(pass);
+                self.head.encode_argmax_last(pass);
                 self.verifier.encode_prompt(pass);
             }
             StepKind::Chain | StepKind::Tree => {
-                self.head.encode(pass, rows);
+                self.head.encode_argmax(pass, rows);
                 self.verifier.encode(pass);
             }
         }
+    }
+
+    /// Records the end of a step: from the outcome to what is kept in the cache, and to the committed length.
+    pub fn encode_end(&self, pass: &mut ComputePass<'_>, kind: StepKind) {
         match kind {
             StepKind::Prompt | StepKind::LastPrompt => self.verifier.encode_finish_prompt(pass),
             StepKind::Chain => self.verifier.encode_finish(pass),

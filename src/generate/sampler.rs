@@ -1,0 +1,233 @@
+//! Verification by sampling, bound to a decoder: what a session uses where the argmax is not enough.
+
+use wgpu::{Buffer, CommandEncoder, ComputePass};
+
+use super::{GenerateError, TokenChoice};
+use crate::{
+    gpu::{BufferView, Gpu, ReadBack},
+    model::Decoder,
+    ops::StepBuffer,
+    tree::{DraftTree, blob_words},
+    verify::{Verdict, Verify, VerifyIo, VerifyProblem, VerifyRequest},
+};
+
+/// What the kernels have to be bound for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct SamplerNeeds {
+    pub penalties: bool,
+    pub grammar: bool,
+}
+
+impl SamplerNeeds {
+    /// Whether what was bound for `self` serves `other` too.
+    pub fn cover(self, other: Self) -> bool {
+        self.penalties >= other.penalties && self.grammar >= other.grammar
+    }
+}
+
+/// The kernels of sampling over the rows of a step, and over the one row after a prompt.
+pub(super) struct Sampler {
+    gpu: Gpu,
+    needs: SamplerNeeds,
+    step: Bound,
+    first: Bound,
+    place: StepBuffer, // the root's absolute position
+    tree: Buffer,      // blob of the step's tree, with a stride of the nodes that have logits
+    root: Buffer,      // blob of a tree of one node, for the token after a prompt
+    masks: Option<Masks>,
+    request: Option<VerifyRequest>, // as the GPU has it
+}
+
+/// A verification of trees of at most `nodes` nodes.
+struct Bound {
+    verify: Verify,
+    read_back: ReadBack,
+    nodes: u32,
+}
+
+/// Bits of tokens: those that occurred, then a row a node with those that the grammar allows.
+struct Masks {
+    buffer: Buffer,
+    words: usize,       // of a row
+    occurred: Vec<u32>, // as the GPU has them
+    tokens: usize,      // committed tokens that are counted there
+    stale: bool,        // others than the committed tokens may be
+}
+
+impl Bound {
+    async fn new(
+        gpu: &Gpu,
+        problem: &VerifyProblem,
+        io: &VerifyIo<'_>,
+    ) -> Result<Self, GenerateError> {
+        let bytes = Verdict::words(problem.max_nodes) as u64 * 4;
+        Ok(Self {
+            verify: gpu.plan_verify(problem)?.prepare().await?.bind(io)?,
+            read_back: ReadBack::new(gpu, "verdict", bytes),
+            nodes: problem.max_nodes,
+        })
+    }
+}
+
+impl Sampler {
+    /// Compiles the kernels and binds them to the decoder's logits and tree.
+    pub async fn new(
+        gpu: &Gpu,
+        decoder: &Decoder,
+        needs: SamplerNeeds,
+    ) -> Result<Self, GenerateError> {
+        let vocabulary = decoder.hyperparameters().vocabulary;
+        let nodes = decoder.options().max_draft + 1;
+        let of_step = VerifyProblem {
+            penalties: needs.penalties,
+            grammar: needs.grammar,
+            ..VerifyProblem::new(1, nodes, vocabulary)
+        };
+        let of_one = VerifyProblem {
+            max_nodes: 1,
+            ..of_step
+        };
+        let place = StepBuffer::new(gpu, 1, 0)?;
+        let root = gpu.storage_with("root", &DraftTree::root_only(0).blob(1)?)?;
+        let tree = gpu.storage("sampled tree", blob_words(nodes as usize) as u64 * 4)?;
+        let words = of_step.mask_words() as usize;
+        let masks = match of_step.mask_rows() {
+            0 => None,
+            rows => Some(Masks {
+                buffer: gpu.storage("masks", u64::from(rows) * words as u64 * 4)?,
+                words,
+                occurred: vec![0; words],
+                tokens: 0,
+                stale: false,
+            }),
+        };
+        let io = |tree, problem: &VerifyProblem| VerifyIo {
+            logits: BufferView::whole(decoder.logits()),
+            draft: None,
+            tree,
+            lengths: place.view(),
+            masks: masks.as_ref().map(|masks| {
+                let bytes = u64::from(problem.mask_rows()) * masks.words as u64 * 4;
+                BufferView::range(&masks.buffer, 0, bytes)
+            }),
+        };
+        let step = Bound::new(gpu, &of_step, &io((&tree).into(), &of_step)).await?;
+        let first = Bound::new(gpu, &of_one, &io((&root).into(), &of_one)).await?;
+        Ok(Self {
+            gpu: gpu.clone(),
+            needs,
+            step,
+            first,
+            place,
+            tree,
+            root,
+            masks,
+            request: None,
+        })
+    }
+
+    /// What it was bound for.
+    pub fn needs(&self) -> SamplerNeeds {
+        self.needs
+    }
+
+    /// Committed tokens were taken back: which occurred is to be counted anew.
+    pub fn forget(&mut self) {
+        if let Some(masks) = &mut self.masks {
+            masks.stale = true;
+        }
+    }
+
+    /// Says what the next submission verifies: `tree`, or after a prompt the one token after its last one, of
+    /// which the logits' row 0 is. The last of the `committed` tokens stands at `position`.
+    pub fn set_step(
+        &mut self,
+        choice: &TokenChoice,
+        tree: &DraftTree,
+        after_prompt: bool,
+        committed: &[u32],
+        position: u32,
+    ) -> Result<(), GenerateError> {
+        let mut request = VerifyRequest::new(choice.rule, tree.draw(), choice.seed);
+        request.sampling = choice.sampling;
+        if self.request != Some(request) {
+            self.step.verify.set_request(0, &request)?;
+            self.first.verify.set_request(0, &request)?;
+            self.request = Some(request);
+        }
+        self.place.set_past(&self.gpu, position);
+        let queue = self.gpu.queue();
+        match (after_prompt, committed.last()) {
+            (true, Some(token)) => queue.write_buffer(&self.root, 0, bytemuck::bytes_of(token)),
+            _ => {
+                let blob = tree.blob(self.step.nodes as usize)?;
+                queue.write_buffer(&self.tree, 0, bytemuck::cast_slice(&blob));
+            }
+        }
+        if let Some(masks) = &mut self.masks {
+            masks.set_occurred(&self.gpu, committed);
+        }
+        Ok(())
+    }
+
+    /// Records the verification: of the one row after a prompt, or of a step's tree.
+    pub fn encode(&self, pass: &mut ComputePass<'_>, after_prompt: bool) {
+        self.bound(after_prompt).verify.encode(pass);
+    }
+
+    /// Records the copy of the verdict to where the host reads it, and of path and tokens to the
+    /// decoder's outcome, where commit and drafters look.
+    pub fn encode_verdict(
+        &self,
+        encoder: &mut CommandEncoder,
+        decoder: &Decoder,
+        after_prompt: bool,
+    ) {
+        let bound = self.bound(after_prompt);
+        let (verdict, outcome) = (bound.verify.outcome(), decoder.outcome());
+        let (nodes, stride) = (u64::from(bound.nodes), u64::from(decoder.max_nodes()));
+        // Counts and path, then the tokens, which lie a stride of each side's own further on.
+        encoder.copy_buffer_to_buffer(verdict, 0, outcome, 0, (2 + nodes) * 4);
+        let (from, to) = ((2 + nodes) * 4, (2 + stride) * 4);
+        encoder.copy_buffer_to_buffer(verdict, from, outcome, to, nodes * 4);
+        bound.read_back.encode(encoder, verdict, 0);
+    }
+
+    /// Waits for the verdict.
+    pub async fn read(&self, after_prompt: bool) -> Result<Verdict, GenerateError> {
+        let bound = self.bound(after_prompt);
+        let bytes = bound.read_back.read(&self.gpu).await?;
+        let words: Vec<u32> = bytemuck::pod_collect_to_vec(&bytes);
+        Ok(Verdict::from_words(&words, bound.nodes)?)
+    }
+
+    fn bound(&self, after_prompt: bool) -> &Bound {
+        match after_prompt {
+            true => &self.first,
+            false => &self.step,
+        }
+    }
+}
+
+impl Masks {
+    /// Sets the bits of the committed tokens; writes the words that changed.
+    fn set_occurred(&mut self, gpu: &Gpu, committed: &[u32]) {
+        if std::mem::take(&mut self.stale) {
+            self.occurred.fill(0);
+            self.tokens = 0;
+            gpu.queue()
+                .write_buffer(&self.buffer, 0, bytemuck::cast_slice(&self.occurred));
+        }
+        for token in committed.get(self.tokens..).unwrap_or_default() {
+            let (word, bit) = (*token as usize / 32, 1 << (token % 32));
+            let Some(bits) = self.occurred.get_mut(word).filter(|bits| **bits & bit == 0) else {
+                continue;
+            };
+            *bits |= bit;
+            let offset = word as u64 * 4;
+            gpu.queue()
+                .write_buffer(&self.buffer, offset, bytemuck::bytes_of(bits));
+        }
+        self.tokens = committed.len();
+    }
+}
