@@ -50,10 +50,23 @@ pub struct Generate {
     #[arg(long, value_name = "FILE.gguf", env = "SUNFLECK_MODEL")]
     pub model: PathBuf,
 
-    /// Who drafts tokens for the model to check: nobody, or a look-up of what followed the last
-    /// tokens earlier in prompt and answer. The text is the same.
+    /// Who drafts tokens for the model to check: nobody, a look-up of what followed the last tokens earlier in
+    /// prompt and answer, or an MTP module. The text is the same.
     #[arg(long, value_enum, default_value_t = DrafterName::Ngram)]
     pub drafter: DrafterName,
+
+    /// For --drafter mtp: weights trained for this model.
+    #[arg(
+        long,
+        value_name = "FILE.safetensors",
+        required_if_eq("drafter", "mtp")
+    )]
+    pub drafter_weights: Option<PathBuf>,
+
+    /// For --drafter mtp: token ids as a JSON list, most frequent first; only the first 8192 are drafted, which
+    /// makes drafting cheaper.
+    #[arg(long, value_name = "FILE.json", requires = "drafter_weights")]
+    pub draft_vocabulary: Option<PathBuf>,
 
     #[command(flatten)]
     pub sampling: Sampling,
@@ -101,6 +114,7 @@ pub struct Generate {
 pub enum DrafterName {
     None,
     Ngram,
+    Mtp,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -178,6 +192,8 @@ mod tests {
             "sunfleck generate --model m.gguf",
             "sunfleck generate hello --model m.gguf --temperature warm",
             "sunfleck generate hello --model m.gguf --drafter oracle",
+            "sunfleck generate hello --model m.gguf --drafter mtp",
+            "sunfleck generate hello --model m.gguf --draft-vocabulary ids.json",
             "sunfleck generate hello --model m.gguf --prompt-tokens ids.json",
             "sunfleck generate hello --model m.gguf --max-tokens -1",
             "sunfleck generate hello --model m.gguf --context 0",

@@ -9,7 +9,7 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use sunfleck::{
-    draft::{Drafter, NgramDrafter, NgramOptions, NoDrafter},
+    draft::{Drafter, MtpDrafter, MtpOptions, NgramDrafter, NgramOptions, NoDrafter},
     generate::{
         CancelHandle, Finish, GenerateOptions, Session, StopStep, StopStrings, TokenChoice,
     },
@@ -28,6 +28,8 @@ use crate::{
 
 /// Exit status after Ctrl-C, as shells have it.
 const INTERRUPTED: u8 = 130;
+/// Tokens of a shortened draft vocabulary.
+const DRAFT_VOCABULARY: usize = 8192;
 
 pub fn run(arguments: &Generate) -> Result<ExitCode, Box<dyn Error>> {
     let interrupted = CancelHandle::default();
@@ -99,6 +101,7 @@ async fn answer(
     let drafter: Box<dyn Drafter> = match arguments.drafter {
         DrafterName::None => Box::new(NoDrafter),
         DrafterName::Ngram => Box::new(NgramDrafter::new(NgramOptions::default())?),
+        DrafterName::Mtp => Box::new(mtp(arguments, &gpu, &decoder, &gguf, &mut reader).await?),
     };
     let mut session = Session::new(&gpu, decoder, drafter);
     let drafter = session.drafter().to_owned();
@@ -160,6 +163,30 @@ async fn answer(
         true => ExitCode::from(INTERRUPTED),
         false => ExitCode::SUCCESS,
     })
+}
+
+/// The MTP module that the arguments name.
+async fn mtp<R: Read + Seek>(
+    arguments: &Generate,
+    gpu: &Gpu,
+    decoder: &Decoder,
+    gguf: &Gguf,
+    reader: &mut R,
+) -> Result<MtpDrafter, Box<dyn Error>> {
+    let read =
+        |path: &Path| std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()));
+    let weights_path = arguments.drafter_weights.as_deref();
+    let weights_path = weights_path.ok_or("--drafter mtp needs --drafter-weights")?;
+    let weights = read(weights_path)?;
+    let mut options = MtpOptions::default();
+    if let Some(path) = &arguments.draft_vocabulary {
+        options.vocabulary = serde_json::from_slice(&read(path)?)
+            .map_err(|error| format!("{}: no list of token ids: {error}", path.display()))?;
+        options.vocabulary.truncate(DRAFT_VOCABULARY);
+    }
+    MtpDrafter::load(gpu, decoder, gguf, reader, &weights, &options)
+        .await
+        .map_err(|error| format!("{}: {error}", weights_path.display()).into())
 }
 
 /// Token ids of the prompt.
