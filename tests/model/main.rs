@@ -14,6 +14,7 @@ mod llama_cpp_tokens;
 mod random;
 mod refusals;
 mod sampling;
+mod saved;
 mod sessions;
 mod smollm;
 mod text;

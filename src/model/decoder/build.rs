@@ -15,7 +15,10 @@ use super::{
 use crate::{
     cache::{CacheShape, Commit, KvCache, PoolOptions, RopeShape},
     gpu::{BufferView, Gpu},
-    model::{Gguf, Hyperparameters, LoadError, paging::Paging, weights::WeightLoader},
+    model::{
+        Gguf, Hyperparameters, LoadError, fingerprint::fingerprint, paging::Paging,
+        weights::WeightLoader,
+    },
     ops::{Embed, StepBuffer},
     tree::{self, BlobField},
     verify::GreedyVerifier,
@@ -38,6 +41,7 @@ impl Decoder {
         let allocated_before = gpu.allocated_bytes();
         let h = Hyperparameters::from_gguf(gguf)?;
         h.check_tensors(gguf)?;
+        let fingerprint = fingerprint(gguf, &h, reader)?;
         let options = DecoderOptions {
             context: options.context.clamp(1, h.context_length),
             prompt_rows: options
@@ -132,6 +136,7 @@ impl Decoder {
             cache,
             verifier,
             bytes: gpu.allocated_bytes() - allocated_before,
+            fingerprint,
             step,
             blob,
             options,
