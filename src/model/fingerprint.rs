@@ -1,11 +1,9 @@
 //! What tells one model from another: a hash of its tensors.
 
-use std::io::{Read, Seek};
+use super::{Hyperparameters, TensorInfo};
 
-use super::{Gguf, GgufError, Hyperparameters};
-
-/// Bytes that are read at a tensor's start and middle: enough to tell fine-tuned models apart.
-const SAMPLE: u64 = 1 << 10;
+/// Bytes that count of each MiB that is read: enough to tell fine-tuned models apart.
+const SAMPLE: usize = 1 << 10;
 
 /// FNV-1a of 64 bits (Fowler, Noll, Vo): finds accidents, not attacks.
 #[derive(Clone, Copy, Debug)]
@@ -27,34 +25,34 @@ impl Fnv {
     }
 }
 
-/// Hash of what decides a model's keys and values: the tensors' names, shapes, types and some of their bytes,
-/// and the constants of rotation and norm.
-pub(super) fn fingerprint<R: Read + Seek>(
-    gguf: &Gguf,
-    h: &Hyperparameters,
-    reader: &mut R,
-) -> Result<u64, GgufError> {
-    let mut hash = Fnv::new();
-    for value in [h.rope_freq_base, h.rope_scale, h.rms_epsilon] {
-        hash.add(&value.to_bits().to_le_bytes());
-    }
-    hash.add(&h.head_count.to_le_bytes());
-    hash.add(&h.rope_dimension_count.to_le_bytes());
-    let mut bytes = Vec::new();
-    for tensor in gguf.tensors() {
-        hash.add(tensor.name.as_bytes());
-        hash.add(&[0]); // a name's end
-        for size in &tensor.shape {
-            hash.add(&size.to_le_bytes());
+/// Hash of what decides a model's keys and values: the constants of rotation and norm, and tensors as they are
+/// loaded: names, types and some of their bytes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Fingerprint(Fnv);
+
+impl Fingerprint {
+    /// Of no tensor yet.
+    pub fn new(h: &Hyperparameters) -> Self {
+        let mut hash = Fnv::new();
+        for value in [h.rope_freq_base, h.rope_scale, h.rms_epsilon] {
+            hash.add(&value.to_bits().to_le_bytes());
         }
-        hash.add(format!("{:?}", tensor.kind).as_bytes());
-        let sample = SAMPLE.min(tensor.byte_len);
-        for start in [0, (tensor.byte_len - sample) / 2] {
-            gguf.read_tensor_bytes(reader, tensor, start..start + sample, &mut bytes)?;
-            hash.add(&bytes);
-        }
+        hash.add(&h.head_count.to_le_bytes());
+        hash.add(&h.rope_dimension_count.to_le_bytes());
+        Self(hash)
     }
-    Ok(hash.value())
+
+    /// Takes bytes of a tensor, from byte `start` on.
+    pub fn add(&mut self, tensor: &TensorInfo, start: u64, bytes: &[u8]) {
+        self.0.add(tensor.name.as_bytes());
+        self.0.add(format!("{:?}", tensor.kind).as_bytes());
+        self.0.add(&start.to_le_bytes());
+        self.0.add(&bytes[..bytes.len().min(SAMPLE)]);
+    }
+
+    pub fn value(self) -> u64 {
+        self.0.value()
+    }
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! A Llama-family decoder from a GGUF file.
+//! A Llama-family decoder from a GGUF file, or a folder as [`hugging_face`] has it.
 //!
 //! In the order a file is opened:
 //!
@@ -14,8 +14,10 @@ mod decoder;
 mod error;
 mod fingerprint;
 pub mod gguf;
+pub mod hugging_face;
 mod hyperparameters;
 mod paging;
+mod source;
 mod tokenizer;
 mod weights;
 
@@ -27,4 +29,5 @@ pub(crate) use fingerprint::Fnv;
 pub use gguf::{GgmlType, Gguf, GgufError, TensorInfo};
 pub use hyperparameters::{Hyperparameters, ModelError};
 pub(crate) use paging::Paging;
+pub use source::{ReaderSource, WeightSource};
 pub use tokenizer::{DecodeStream, Tokenizer, TokenizerError};

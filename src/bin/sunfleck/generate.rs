@@ -2,8 +2,7 @@
 
 use std::{
     error::Error,
-    fs::File,
-    io::{BufReader, IsTerminal as _, Read as _},
+    io::{IsTerminal as _, Read, Seek},
     path::Path,
     process::ExitCode,
 };
@@ -13,7 +12,7 @@ use sunfleck::{
     draft::{Drafter, NgramDrafter, NgramOptions, NoDrafter},
     generate::{CancelHandle, GenerateOptions, Session, TokenChoice},
     gpu::Gpu,
-    model::{Decoder, DecoderOptions, Gguf, Tokenizer, TokenizerError},
+    model::{Decoder, DecoderOptions, Gguf, Tokenizer, TokenizerError, gguf, hugging_face},
 };
 
 use crate::{
@@ -42,6 +41,23 @@ pub fn run(arguments: &Generate) -> Result<ExitCode, Box<dyn Error>> {
     pollster::block_on(answer(arguments, &interrupted))
 }
 
+/// Any source of weights.
+trait Weights: Read + Seek {}
+impl<R: Read + Seek> Weights for R {}
+
+/// A GGUF file, the first of several, or a folder with safetensors files.
+fn open_model(path: &Path) -> Result<(Gguf, Box<dyn Weights>), String> {
+    if path.is_dir() {
+        let opened = hugging_face::open(path);
+        return opened
+            .map(|(gguf, reader)| (gguf, Box::new(reader) as Box<dyn Weights>))
+            .map_err(|error| format!("the model {}: {error}", path.display()));
+    }
+    gguf::open(path)
+        .map(|(gguf, reader)| (gguf, Box::new(reader) as Box<dyn Weights>))
+        .map_err(|error| format!("the model {error}"))
+}
+
 async fn answer(
     arguments: &Generate,
     interrupted: &CancelHandle,
@@ -51,11 +67,8 @@ async fn answer(
         ..arguments.sampling.choice()?
     };
     let path = &arguments.model;
-    let file = File::open(path)
-        .map_err(|error| format!("the model {} can't be opened: {error}", path.display()))?;
-    let mut reader = BufReader::new(file);
+    let (gguf, mut reader) = open_model(path)?;
     let in_file = |error: &dyn Error| format!("{}: {error}", path.display());
-    let gguf = Gguf::read(&mut reader).map_err(|error| in_file(&error))?;
     let tokenizer = match Tokenizer::from_gguf(&gguf) {
         Ok(tokenizer) => Some(tokenizer),
         // Token ids in, token ids out needs none.

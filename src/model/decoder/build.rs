@@ -16,8 +16,8 @@ use crate::{
     cache::{CacheShape, Commit, KvCache, PoolOptions, RopeShape},
     gpu::{BufferView, Gpu},
     model::{
-        Gguf, Hyperparameters, LoadError, fingerprint::fingerprint, paging::Paging,
-        weights::WeightLoader,
+        Gguf, Hyperparameters, LoadError, ReaderSource, WeightSource, fingerprint::Fingerprint,
+        paging::Paging, weights::WeightLoader,
     },
     ops::{Embed, StepBuffer},
     tree::{self, BlobField},
@@ -38,10 +38,24 @@ impl Decoder {
         options: DecoderOptions,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Self, LoadError> {
+        Self::load_from(gpu, gguf, &mut ReaderSource(reader), options, progress).await
+    }
+
+    /// As [`Decoder::load`], from a source whose bytes may have to be waited for. At most a few MiB of them
+    /// are held on the host at a time.
+    ///
+    /// # Errors
+    /// As [`Decoder::load`].
+    pub async fn load_from<S: WeightSource>(
+        gpu: &Gpu,
+        gguf: &Gguf,
+        source: &mut S,
+        options: DecoderOptions,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<Self, LoadError> {
         let allocated_before = gpu.allocated_bytes();
         let h = Hyperparameters::from_gguf(gguf)?;
         h.check_tensors(gguf)?;
-        let fingerprint = fingerprint(gguf, &h, reader)?;
         let options = DecoderOptions {
             context: options.context.clamp(1, h.context_length),
             prompt_rows: options
@@ -68,17 +82,17 @@ impl Decoder {
         let cache = cache(gpu, &h, &options)?;
         let rope = RopeShape {
             rotated: h.rope_dimension_count,
-            pairs: h.architecture.rope_pairs(),
+            pairs: h.rope_pairs,
         };
         let plans = Plans::prepare(gpu, &h, &cache, rows).await?;
 
-        let mut loader = WeightLoader::new(gpu, gguf, reader, progress);
+        let mut loader = WeightLoader::new(gpu, gguf, source, Fingerprint::new(&h), progress);
         let divisors = match h.rope_divisors {
-            true => loader.values("rope_freqs.weight")?,
+            true => loader.values("rope_freqs.weight").await?,
             false => Vec::new(),
         };
         let table = rope_table(gpu, &h, &rope, &divisors, options.context)?;
-        let embedding = loader.stacked(&["token_embd.weight".to_owned()])?;
+        let embedding = loader.stacked(&["token_embd.weight".to_owned()]).await?;
         let stack = Stack {
             gpu,
             h: &h,
@@ -93,13 +107,13 @@ impl Decoder {
         };
         let mut layers = Vec::new();
         for i in 0..h.block_count {
-            let weights = LayerWeights::load(i, &h, &mut loader)?;
+            let weights = LayerWeights::load(i, &h, &mut loader).await?;
             layers.push(stack.layer(i, &weights).await?);
         }
-        let norm_weight = loader.vector("output_norm.weight")?;
+        let norm_weight = loader.vector("output_norm.weight").await?;
         // Without a head of its own the model uses the embedding matrix (tied weights).
         let head_weights = match gguf.find_tensor("output.weight") {
-            Some(_) => loader.stacked(&["output.weight".to_owned()])?,
+            Some(_) => loader.stacked(&["output.weight".to_owned()]).await?,
             None => embedding.clone(),
         };
         let head = Head::new(
@@ -136,7 +150,7 @@ impl Decoder {
             cache,
             verifier,
             bytes: gpu.allocated_bytes() - allocated_before,
-            fingerprint,
+            fingerprint: loader.fingerprint(),
             step,
             blob,
             options,
