@@ -1,13 +1,13 @@
 //! Text from a GGUF model in a program of your own:
 //! `cargo run --release --features generate --example generate -- MODEL.gguf "Why is the sky blue?"`.
 
-use std::{error::Error, fs::File, io::BufReader, io::Write as _};
+use std::{error::Error, io::Write as _};
 
 use sunfleck::{
     draft::{NgramDrafter, NgramOptions},
     generate::{GenerateOptions, Session},
     gpu::Gpu,
-    model::{ChatTemplate, Decoder, DecoderOptions, Gguf, Tokenizer},
+    model::{ChatTemplate, Decoder, DecoderOptions, Tokenizer, gguf},
     wgpu,
 };
 
@@ -32,8 +32,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
         .await?;
     let gpu = Gpu::new(&device, &queue);
 
-    let mut reader = BufReader::new(File::open(path)?);
-    let gguf = Gguf::read(&mut reader)?;
+    let (gguf, mut reader) = gguf::open(path)?;
     let tokenizer = Tokenizer::from_gguf(&gguf)?;
     let prompt = ChatTemplate::from_gguf(&gguf)?.user_turn(&tokenizer, &question)?;
     let options = DecoderOptions::default();

@@ -92,7 +92,8 @@ fn main(
         let before = params.query_heads + params.kv_heads;
         origin = row.x + before * params.head_dim + (group.x - before) * params.value_dim;
     }
-    for (var i = lane; i < dim; i += WORKGROUP_X) {
+    // The rows of an idle sequence may begin where those of the last one end: nothing is read there.
+    for (var i = lane; i < dim && live; i += WORKGROUP_X) {
         if is_value {
             head[i] = x[origin + i];
         } else {

@@ -71,6 +71,10 @@ fn main(
             if rest > 0.0 {
                 s += mass / rest;
             }
+            let follower = next_sibling(request, child);
+            if !is_child(follower, child, count) {
+                break; // nobody asks for the mass that is left after the last child
+            }
             let keeps = draw == DRAW_IID;
             let mask = select(removed_mask(request, node, child), 0u, keeps);
             var own_mass = 0.0;
@@ -92,6 +96,7 @@ fn main(
         child = next_sibling(request, child);
     }
     if lane == 0u {
+        nodes[base + node].alpha = 1.0;
         nodes[base + node].s = s;
     }
 }

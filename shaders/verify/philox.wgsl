@@ -32,3 +32,5 @@ fn uniform_number(word: u32) -> f32 {
 
 const PURPOSE_ACCEPT: u32 = 1u;
 const PURPOSE_SAMPLE: u32 = 2u;
+const PURPOSE_BLOCK: u32 = 3u;
+const PURPOSE_TRAVERSAL: u32 = 4u;

@@ -7,17 +7,35 @@
 var<workgroup> chunk_sums: array<f32, WORKGROUP_X>;
 var<workgroup> chosen: vec2<u32>; // the chunk that holds the token, and what remains to be passed in it
 
+// What is left of a removed token: something after traversal verification of draws without replacement.
+fn removed_weight(request: u32, node: u32, draws: bool, y: u32) -> f32 {
+    if !draws || requests[request].rule != RULE_TRAVERSAL {
+        return 0.0;
+    }
+    let count = node_count(request);
+    var before = node;
+    var child = first_child(request, node);
+    while is_child(child, before, count) {
+        if token_of(request, child) == y {
+            return nodes[request * params.max_nodes + child].weight;
+        }
+        before = child;
+        child = next_sibling(request, child);
+    }
+    return 0.0;
+}
+
 // What is left of y's probability.
 fn residual(source: Source, draft: Source, state: NodeState, removed: u32, draws: bool, y: u32) -> f32 {
     let p = probability(source, settings_of(source), state.after, y);
     if is_removed(source.request, source.node, NONE - 1u, removed, y) {
-        return 0.0;
+        return removed_weight(source.request, source.node, draws, y);
     }
     if !draws {
         return p;
     }
     let q = probability(draft, settings_of(draft), state.drafted, y);
-    return max(fma(-state.s, q, p), 0.0);
+    return max(fma(state.alpha, p, -state.s * q), 0.0);
 }
 
 @compute @workgroup_size(WORKGROUP_X, WORKGROUP_Y, WORKGROUP_Z)
@@ -36,9 +54,10 @@ fn main(
     let draft = draft_source(request, node);
     let state = nodes[row];
     let rule = requests[request].rule;
-    let rejects = rule == RULE_REJECTION || rule == RULE_CHAIN;
+    let joint = rule == RULE_BLOCK || rule == RULE_TRAVERSAL;
+    let rejects = rule == RULE_REJECTION || rule == RULE_CHAIN || joint;
     let draws = rejects && has_draft(request, node);
-    let replaces = requests[request].draw == DRAW_IID;
+    let replaces = requests[request].draw == DRAW_IID || (rule == RULE_BLOCK && draws);
     let removed = select(0u, removed_mask(request, node, NONE - 1u), rejects && !replaces);
 
     // Each invocation sums a run of tokens, so that runs in the order of invocations are the vocabulary.

@@ -4,7 +4,7 @@
 struct VerifyParams {
     vocabulary: u32,    // V
     row_stride: u32,    // elements from one row of logits to the next, target and draft
-    max_nodes: u32,     // N: stride of the tree's and the outcome's arrays
+    max_nodes: u32,     // N: rows of logits of a request, stride of the outcome's arrays
     tree_words: u32,    // words of one tree blob
     first_row: u32,     // first row (request * N + node) of the part of the target's logits that is bound
     draft_rows: u32,    // rows of draft logits of a request
@@ -12,6 +12,7 @@ struct VerifyParams {
     mask_rows: u32,     // of a request: 1, or 1 + N with a grammar
     outcome_words: u32, // words from one outcome to the next
     part_rows: u32,     // rows of the part that is bound
+    tree_stride: u32,   // nodes that a tree blob has room for, at least N
 }
 
 // How a row of logits becomes a distribution: verify::Sampling.
@@ -44,6 +45,8 @@ const RULE_REJECTION: u32 = 1u;
 const RULE_CHAIN: u32 = 2u;
 const RULE_TYPICAL: u32 = 3u;
 const RULE_THRESHOLD: u32 = 4u;
+const RULE_BLOCK: u32 = 5u;
+const RULE_TRAVERSAL: u32 = 6u;
 
 const DRAW_TOP_K: u32 = 0u;
 const DRAW_IID: u32 = 1u;
@@ -68,11 +71,15 @@ struct NodeState {
     scale: f32,
     log_raw: f32,   // log-probabilities of the node's token after its parent
     log_p: f32,
-    s: f32,         // of the residual when all children are rejected
+    alpha: f32,     // what is left when all children are rejected: max(alpha p - s q, 0)
+    s: f32,
+    kept: f32,      // block and traversal: how likely the path to here is kept, at most 1
+    weight: f32,    // traversal: what is left of the node's token after its parent, once removed
     // Of the request, in node 0:
     last: u32,      // the last accepted node
     accepted: u32,  // accepted nodes below the root
     word: u32,      // the random word with which the token after it is sampled
+    unused: u32,
 }
 
 const NONE: u32 = 0xffffffffu;
@@ -87,7 +94,7 @@ const FLAG_NOT_A_CHAIN: u32 = 8u;
 @group(0) @binding(3) var<storage, read_write> nodes: array<NodeState>; // [request, node]
 
 fn tree_field(request: u32, field: u32, node: u32) -> u32 {
-    return tree[request * params.tree_words + field * params.max_nodes + node];
+    return tree[request * params.tree_words + field * params.tree_stride + node];
 }
 
 fn token_of(request: u32, node: u32) -> u32 {

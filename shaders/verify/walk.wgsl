@@ -14,8 +14,8 @@ struct Found {
     flags: u32,
 }
 
-fn random_word(request: u32, position: u32, child: u32, purpose: u32) -> u32 {
-    return philox4x32_10(vec4(position, child, purpose, 0u), requests[request].seed).x;
+fn random_word(request: u32, position: u32, child: u32, purpose: u32, block: u32) -> u32 {
+    return philox4x32_10(vec4(position, child, purpose, block), requests[request].seed).x;
 }
 
 // The first child that its rule accepts.
@@ -42,7 +42,7 @@ fn accepted_child(request: u32, node: u32, count: u32) -> Found {
             if state.scale < 0.0 {
                 return Found(NONE, FLAG_IMPOSSIBLE_DRAFT);
             }
-            let u = uniform_number(random_word(request, position, ordinal, PURPOSE_ACCEPT));
+            let u = uniform_number(random_word(request, position, ordinal, PURPOSE_ACCEPT, 0u));
             if u * state.scale < state.bound {
                 return Found(child, 0u);
             }
@@ -52,6 +52,84 @@ fn accepted_child(request: u32, node: u32, count: u32) -> Found {
         ordinal++;
     }
     return Found(NONE, select(FLAG_BAD_TREE, 0u, child == NONE));
+}
+
+// Whether the test of a node passes that is decided on together with others. Their draws name the depth
+// too: see reference::philox.
+fn is_kept(request: u32, node: u32, ordinal: u32, purpose: u32) -> bool {
+    let depth = tree_field(request, 4u, node);
+    let u = uniform_number(random_word(request, lengths[request].y + depth, ordinal, purpose, depth));
+    let at = request * params.max_nodes + node;
+    return u * nodes[at].scale < nodes[at].bound;
+}
+
+// Whether a child can be looked at: its token is one, and was drawn from its row.
+fn child_flags(request: u32, child: u32) -> u32 {
+    let outside = token_of(request, child) >= params.vocabulary;
+    let impossible = nodes[request * params.max_nodes + child].scale < 0.0;
+    return select(0u, FLAG_BAD_TREE, outside) | select(0u, FLAG_IMPOSSIBLE_DRAFT, impossible);
+}
+
+// Of a chain, the last node whose own test passes.
+fn longest_block(request: u32, count: u32) -> Found {
+    var last = 0u;
+    var node = 0u;
+    var child = first_child(request, 0u);
+    while is_child(child, node, count) {
+        let flags = child_flags(request, child)
+            | select(FLAG_NOT_A_CHAIN, 0u, next_sibling(request, child) == NONE);
+        if flags != 0u {
+            return Found(0u, flags);
+        }
+        if is_kept(request, child, 0u, PURPOSE_BLOCK) {
+            last = child;
+        }
+        node = child;
+        child = first_child(request, node);
+    }
+    return Found(last, select(FLAG_BAD_TREE, 0u, child == NONE));
+}
+
+// From the leftmost leaf on, the first node whose test passes once all its descendants failed theirs.
+fn first_kept(request: u32, count: u32) -> Found {
+    var node = 0u;
+    var descends = true;
+    // Each node is entered once and left once.
+    for (var i = 0u; i < 2u * count; i++) {
+        if descends {
+            let child = first_child(request, node);
+            if is_child(child, node, count) {
+                let flags = child_flags(request, child);
+                if flags != 0u {
+                    return Found(0u, flags);
+                }
+                node = child;
+                continue;
+            }
+            if child != NONE {
+                return Found(0u, FLAG_BAD_TREE);
+            }
+        }
+        if node == 0u || is_kept(request, node, node, PURPOSE_TRAVERSAL) {
+            return Found(node, 0u);
+        }
+        let sibling = next_sibling(request, node);
+        descends = is_child(sibling, node, count);
+        if descends {
+            let flags = child_flags(request, sibling);
+            if flags != 0u {
+                return Found(0u, flags);
+            }
+            node = sibling;
+        } else {
+            let parent = parent_of(request, node);
+            if sibling != NONE || parent >= node {
+                return Found(0u, FLAG_BAD_TREE);
+            }
+            node = parent;
+        }
+    }
+    return Found(0u, FLAG_BAD_TREE);
 }
 
 // The deepest node of which every token on the way is above its bar; of equally deep ones that with the
@@ -97,8 +175,17 @@ fn main(@builtin(workgroup_id) group: vec3<u32>) {
     let count = node_count(request);
     var flags = select(0u, FLAG_BAD_TREE, count == 0u);
     var last = 0u;
-    if requests[request].rule >= RULE_TYPICAL {
+    let rule = requests[request].rule;
+    if rule == RULE_TYPICAL || rule == RULE_THRESHOLD {
         last = longest_path(request, count);
+    } else if rule == RULE_BLOCK {
+        let found = longest_block(request, count);
+        flags |= found.flags;
+        last = found.child;
+    } else if rule == RULE_TRAVERSAL {
+        let found = first_kept(request, count);
+        flags |= found.flags;
+        last = found.child;
     } else {
         // Children come after their parents, so the walk ends within `count` steps.
         for (var i = 0u; i < count; i++) {
@@ -133,5 +220,5 @@ fn main(@builtin(workgroup_id) group: vec3<u32>) {
     nodes[base].last = last;
     nodes[base].accepted = accepted;
     let position = lengths[request].y + accepted + 1u;
-    nodes[base].word = random_word(request, position, 0u, PURPOSE_SAMPLE);
+    nodes[base].word = random_word(request, position, 0u, PURPOSE_SAMPLE, 0u);
 }

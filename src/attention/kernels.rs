@@ -474,8 +474,12 @@ pub(super) fn prefill(tile: PrefillTile, problem: &AttentionProblem) -> Kernel {
             chunk,
             threads: [x, y],
         } => {
-            // Value quads are staged for two output quads of each invocation at a time.
-            let v_step = (problem.value_dim / 4).div_ceil(x).min(2);
+            // Value quads are staged for two output quads of each invocation at a time; for one where
+            // there are no more, unless that were less than a load for each invocation.
+            let v_step = (problem.value_dim / 4)
+                .div_ceil(x)
+                .min(2)
+                .max(y.div_ceil(x));
             let chunks = 2 * (rows + keys) * chunk;
             let slice = x * (rows / 4 + x * v_step);
             kernel

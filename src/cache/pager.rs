@@ -40,7 +40,22 @@ struct Sequence {
     pages: Vec<u32>, // of the tokens 0, page_tokens, ...
     len: u32,        // committed tokens in the cache
     reserved: u32,   // tokens after them that have a place of their own
-    evicted: u32,    // tokens that were dropped from before the kept ones
+    gaps: Vec<Gap>,  // where tokens were evicted, ascending
+}
+
+/// Tokens that were evicted from one place.
+#[derive(Clone, Copy, Debug)]
+struct Gap {
+    at: u32,      // kept tokens before it
+    dropped: u32, // tokens
+}
+
+impl Sequence {
+    /// Tokens that were dropped from before the end.
+    fn evicted(&self) -> u32 {
+        let dropped = self.gaps.iter().map(|gap| gap.dropped);
+        dropped.fold(0, u32::saturating_add)
+    }
 }
 
 /// The accounts of a pool of pages: which pages are free, and the page table of every sequence.
@@ -81,7 +96,7 @@ impl Pager {
     /// `capacity` tokens.
     ///
     /// # Errors
-    /// [`CacheError::PageTokens`], [`CacheError::Zero`].
+    /// [`CacheError::PageTokens`], [`CacheError::Zero`], [`CacheError::TooLarge`].
     pub fn new(
         pages: u32,
         page_tokens: u32,
@@ -98,6 +113,15 @@ impl Pager {
         ] {
             if size == 0 {
                 return Err(CacheError::Zero { name });
+            }
+        }
+        // What a cache can have: kernels count tokens in i32.
+        let tokens = (u64::from(pages) * u64::from(page_tokens)).max(capacity.into());
+        let entries = u64::from(capacity.div_ceil(page_tokens)) * u64::from(sequences);
+        for (name, given) in [("tokens", tokens), ("entries of the page table", entries)] {
+            let most = i32::MAX as u64;
+            if given > most {
+                return Err(CacheError::TooLarge { name, given, most });
             }
         }
         Ok(Self {
@@ -146,7 +170,7 @@ impl Pager {
     /// # Errors
     /// [`CacheError::NoSequence`].
     pub fn evicted(&self, id: SequenceId) -> Result<u32, CacheError> {
-        Ok(self.get(id)?.evicted)
+        Ok(self.get(id)?.evicted())
     }
 
     /// The words of a sequence for [`AppendIo::sequences`](super::AppendIo::sequences) and the lengths of
@@ -156,7 +180,7 @@ impl Pager {
     /// [`CacheError::NoSequence`].
     pub fn step(&self, id: SequenceId, rows: u32, first_row: u32) -> Result<[u32; 4], CacheError> {
         let sequence = self.get(id)?;
-        Ok([rows, sequence.len, first_row, sequence.evicted])
+        Ok([rows, sequence.len, first_row, sequence.evicted()])
     }
 
     /// A sequence's pages in the order of its tokens.
@@ -240,7 +264,7 @@ impl Pager {
         let sequence = &mut self.sequences[child.slot as usize];
         sequence.pages = pages.to_vec();
         sequence.len = parent.len;
-        sequence.evicted = parent.evicted;
+        sequence.gaps = parent.gaps;
         Ok(child)
     }
 
@@ -264,6 +288,9 @@ impl Pager {
                     given: requests.len() as u64,
                     needed: format!("sequence {} can be named only once", id.slot),
                 });
+            }
+            if *tokens == 0 {
+                continue; // nothing is written: no page is needed, and none is copied
             }
             let end = u64::from(sequence.len) + u64::from(*tokens);
             if end > u64::from(self.capacity) {
@@ -295,7 +322,7 @@ impl Pager {
             });
         }
         let mut copies = Vec::new();
-        for (id, tokens) in requests {
+        for (id, tokens) in requests.iter().filter(|(_, tokens)| *tokens > 0) {
             let slot = id.slot as usize;
             let sequence = &self.sequences[slot];
             let (len, tokens) = (sequence.len, (*tokens).max(sequence.reserved));
@@ -380,7 +407,8 @@ impl Pager {
         Ok(())
     }
 
-    /// Goes back to the first `len` tokens in the cache: a rollback, or an end of what was reserved.
+    /// Goes back to the first `len` tokens in the cache: a rollback, or an end of what was reserved. Where
+    /// that goes back before tokens that were evicted, the next token stands after the last one that is left.
     ///
     /// # Errors
     /// [`CacheError::NoSequence`], and [`CacheError::Length`] for more than there are.
@@ -393,6 +421,9 @@ impl Pager {
             });
         }
         let sequence = &mut self.sequences[id.slot as usize];
+        if len < had {
+            sequence.gaps.retain(|gap| gap.at < len);
+        }
         sequence.len = len;
         sequence.reserved = 0;
         self.drop_unused(id.slot);
@@ -419,7 +450,23 @@ impl Pager {
         let sequence = &mut self.sequences[id.slot as usize];
         let pages: Vec<u32> = sequence.pages.drain(first..end).collect();
         sequence.len -= dropped;
-        sequence.evicted = sequence.evicted.saturating_add(dropped);
+        // A gap at the first or last token that is dropped, or between them, becomes part of this one.
+        let at = first as u32 * self.page_tokens;
+        let (mut joined, mut after) = (dropped, Vec::new());
+        while let Some(gap) = sequence.gaps.pop_if(|gap| gap.at >= at) {
+            if gap.at > at + dropped {
+                let at = gap.at - dropped;
+                after.push(Gap { at, ..gap });
+            } else {
+                joined = joined.saturating_add(gap.dropped);
+            }
+        }
+        let dropped_here = Gap {
+            at,
+            dropped: joined,
+        };
+        sequence.gaps.push(dropped_here);
+        sequence.gaps.extend(after.into_iter().rev());
         for page in pages {
             self.release(page);
         }

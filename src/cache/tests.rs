@@ -14,14 +14,18 @@ const CAPACITY: u32 = 100;
 enum Operation {
     Create,
     Fork(usize),
-    /// Reserves a draft of so many tokens for each of some sequences, and commits every `keep`-th node from
-    /// a node on.
+    /// Reserves a draft of so many tokens for each of some sequences, and appends it.
     Draft {
         whose: Vec<usize>,
         nodes: u32,
+    },
+    /// Commits every `keep`-th node of a draft from a node on.
+    Commit {
+        who: usize,
         skip: u32,
         keep: u32,
     },
+    /// A prompt, kept whole.
     Prompt(usize, u32),
     Truncate(usize, u32),
     Evict(usize, u32, u32),
@@ -33,20 +37,31 @@ fn operation() -> impl Strategy<Value = Operation> {
     prop_oneof![
         2 => Just(Operation::Create),
         2 => whose.clone().prop_map(Operation::Fork),
-        5 => (prop::collection::vec(whose.clone(), 1..3), 1u32..50, 0u32..40, 1u32..4)
-            .prop_map(|(whose, nodes, skip, keep)| Operation::Draft { whose, nodes, skip, keep }),
+        5 => (prop::collection::vec(whose.clone(), 1..3), 0u32..50)
+            .prop_map(|(whose, nodes)| Operation::Draft { whose, nodes }),
+        5 => (whose.clone(), 0u32..40, 1u32..4)
+            .prop_map(|(who, skip, keep)| Operation::Commit { who, skip, keep }),
         4 => (whose.clone(), 0u32..60).prop_map(|(who, tokens)| Operation::Prompt(who, tokens)),
         2 => (whose.clone(), 0u32..110).prop_map(|(who, len)| Operation::Truncate(who, len)),
-        1 => (whose.clone(), 0u32..20, 0u32..60).prop_map(|(who, s, w)| Operation::Evict(who, s, w)),
+        2 => (whose.clone(), 0u32..40, 0u32..60).prop_map(|(who, s, w)| Operation::Evict(who, s, w)),
         1 => whose.prop_map(Operation::Free),
     ]
+}
+
+/// What a sequence should read.
+#[derive(Clone, Debug)]
+struct Own {
+    id: SequenceId,
+    tokens: Vec<(u64, u32)>, // number, position
+    next: u32,               // position of the next token
+    draft: Vec<u64>,         // appended, not committed
 }
 
 /// The pager, what the GPU's pool would hold, and what each sequence should read.
 struct World {
     pager: Pager,
     pool: Vec<u64>, // [page, slot]
-    sequences: Vec<(SequenceId, Vec<u64>)>,
+    sequences: Vec<Own>,
     dead: Vec<SequenceId>,
     next: u64,
 }
@@ -57,22 +72,25 @@ impl World {
         (page * PAGE + token % PAGE) as usize
     }
 
-    /// Reserves for all, makes the copies, and writes a number of its own to every reserved token. Returns
-    /// the numbers, or `None` where there was no room.
-    fn reserve(&mut self, requests: &[(usize, u32)]) -> Option<Vec<Vec<u64>>> {
-        let ids: Vec<_> = (requests.iter().map(|(who, n)| (self.sequences[*who].0, *n))).collect();
+    /// Reserves for all, makes the copies, and writes a number of its own to every reserved token. Says
+    /// whether there was room.
+    fn draft(&mut self, requests: &[(usize, u32)]) -> bool {
+        let ids: Vec<_> = (requests
+            .iter()
+            .map(|(who, n)| (self.sequences[*who].id, *n)))
+        .collect();
         let before = format!("{:?}", self.pager);
         let copies = match self.pager.reserve(&ids) {
             Ok(copies) => copies,
             Err(CacheError::OutOfPages { needed, free, .. }) => {
                 assert!(needed > free && free == self.pager.free_pages());
                 assert_eq!(format!("{:?}", self.pager), before);
-                return None;
+                return false;
             }
             Err(CacheError::SequenceFull { needed, .. }) => {
                 assert!(needed > u64::from(CAPACITY));
                 assert_eq!(format!("{:?}", self.pager), before);
-                return None;
+                return false;
             }
             Err(error) => panic!("{error}"),
         };
@@ -80,23 +98,28 @@ impl World {
             let (from, to) = ((from * PAGE) as usize, (to * PAGE) as usize);
             self.pool.copy_within(from..from + PAGE as usize, to);
         }
-        let mut written = Vec::new();
-        for (id, tokens) in ids {
+        for ((who, tokens), (id, _)) in requests.iter().zip(ids) {
             let len = self.pager.len(id).unwrap();
-            let numbers: Vec<u64> = (0..u64::from(tokens)).map(|i| self.next + i).collect();
-            self.next += u64::from(tokens);
+            let numbers: Vec<u64> = (0..u64::from(*tokens)).map(|i| self.next + i).collect();
+            self.next += u64::from(*tokens);
             for (i, number) in (0..).zip(&numbers) {
                 let slot = self.slot(id, len + i);
                 self.pool[slot] = *number;
             }
-            written.push(numbers);
+            // What was drafted before and not written again stays reserved.
+            let old = &mut self.sequences[*who].draft;
+            let kept = old.split_off(numbers.len().min(old.len()));
+            *old = [numbers, kept].concat();
         }
-        Some(written)
+        true
     }
 
     /// The commit kernel: moves what does not move whole, by the old table.
-    fn commit(&mut self, who: usize, path: &[u32], numbers: &[u64]) {
-        let (id, past) = (self.sequences[who].0, self.sequences[who].1.len() as u32);
+    fn commit(&mut self, who: usize, path: &[u32]) {
+        let (id, past) = (
+            self.sequences[who].id,
+            self.sequences[who].tokens.len() as u32,
+        );
         let exchanged = moved_pages(path, past, PAGE);
         for (i, node) in (0..).zip(path) {
             if !exchanged.iter().any(|(to, _)| *to == (past + i) / PAGE) {
@@ -105,8 +128,12 @@ impl World {
             }
         }
         self.pager.commit_path(id, path).unwrap();
-        let kept = path.iter().map(|node| numbers[*node as usize]);
-        self.sequences[who].1.extend(kept);
+        let own = &mut self.sequences[who];
+        let draft = std::mem::take(&mut own.draft);
+        for node in path {
+            own.tokens.push((draft[*node as usize], own.next));
+            own.next += 1;
+        }
     }
 
     fn apply(&mut self, operation: &Operation) {
@@ -114,67 +141,77 @@ impl World {
         let exists = |who: usize| who < count;
         match operation {
             Operation::Create => match self.pager.create() {
-                Ok(id) => self.sequences.push((id, vec![])),
+                Ok(id) => self.sequences.push(Own {
+                    id,
+                    tokens: vec![],
+                    next: 0,
+                    draft: vec![],
+                }),
                 Err(error) => {
                     assert!(matches!(error, CacheError::OutOfSequences { .. }));
                     assert_eq!(count, SEQUENCES as usize);
                 }
             },
             Operation::Fork(who) if exists(*who) => {
-                let (id, tokens) = self.sequences[*who].clone();
+                let own = self.sequences[*who].clone();
                 let free = self.pager.free_pages();
-                if let Ok(child) = self.pager.fork(id) {
-                    self.sequences.push((child, tokens));
+                if let Ok(id) = self.pager.fork(own.id) {
+                    let draft = vec![];
+                    self.sequences.push(Own { id, draft, ..own });
                 }
                 assert_eq!(self.pager.free_pages(), free, "a fork takes no page");
             }
-            Operation::Draft {
-                whose,
-                nodes,
-                skip,
-                keep,
-            } => {
+            Operation::Draft { whose, nodes } => {
                 let mut whose: Vec<_> = whose.iter().copied().filter(|who| exists(*who)).collect();
                 whose.sort_unstable();
                 whose.dedup();
                 let requests: Vec<_> = whose.iter().map(|who| (*who, *nodes)).collect();
-                let Some(numbers) = self.reserve(&requests) else {
-                    return;
-                };
-                for (who, numbers) in whose.into_iter().zip(numbers) {
+                self.draft(&requests);
+            }
+            Operation::Commit { who, skip, keep } if exists(*who) => {
+                let nodes = self.sequences[*who].draft.len() as u32;
+                if nodes > 0 {
                     let mut path = vec![0];
-                    path.extend((1 + skip..*nodes).step_by(*keep as usize));
-                    self.commit(who, &path, &numbers);
+                    path.extend((1 + skip..nodes).step_by(*keep as usize));
+                    self.commit(*who, &path);
                 }
             }
-            Operation::Prompt(who, tokens) if exists(*who) => {
-                if let Some(numbers) = self.reserve(&[(*who, *tokens)]) {
-                    let (id, own) = &mut self.sequences[*who];
-                    self.pager.commit(*id, *tokens).unwrap();
-                    own.extend(&numbers[0]);
+            Operation::Prompt(who, tokens) if exists(*who) && self.draft(&[(*who, *tokens)]) => {
+                let own = &mut self.sequences[*who];
+                self.pager.commit(own.id, *tokens).unwrap();
+                for number in own.draft.drain(..).take(*tokens as usize) {
+                    own.tokens.push((number, own.next));
+                    own.next += 1;
                 }
             }
             Operation::Truncate(who, len) if exists(*who) => {
-                let (id, tokens) = &mut self.sequences[*who];
-                match self.pager.truncate(*id, *len) {
-                    Ok(()) => tokens.truncate(*len as usize),
+                let own = &mut self.sequences[*who];
+                match self.pager.truncate(own.id, *len) {
+                    Ok(()) => {
+                        if (*len as usize) < own.tokens.len() {
+                            own.tokens.truncate(*len as usize);
+                            own.next = own.tokens.last().map_or(0, |(_, position)| position + 1);
+                        }
+                        own.draft.clear();
+                    }
                     Err(error) => {
                         assert!(matches!(error, CacheError::Length { .. }));
-                        assert!(*len as usize > tokens.len());
+                        assert!(*len as usize > own.tokens.len());
                     }
                 }
             }
             Operation::Evict(who, sinks, window) if exists(*who) => {
-                let (id, tokens) = &mut self.sequences[*who];
-                let dropped = self.pager.evict(*id, *sinks, *window).unwrap() as usize;
+                let own = &mut self.sequences[*who];
+                let dropped = self.pager.evict(own.id, *sinks, *window).unwrap() as usize;
                 let first = (*sinks).next_multiple_of(PAGE) as usize;
-                assert!(dropped == 0 || tokens.len() - first - dropped >= *window as usize);
-                tokens.drain(first.min(tokens.len())..(first + dropped).min(tokens.len()));
+                assert!(dropped == 0 || own.tokens.len() - first - dropped >= *window as usize);
+                let len = own.tokens.len();
+                own.tokens.drain(first.min(len)..(first + dropped).min(len));
             }
             Operation::Free(who) if exists(*who) => {
-                let (id, _) = self.sequences.remove(*who);
-                self.pager.free(id).unwrap();
-                self.dead.push(id);
+                let own = self.sequences.remove(*who);
+                self.pager.free(own.id).unwrap();
+                self.dead.push(own.id);
             }
             _ => {}
         }
@@ -182,22 +219,36 @@ impl World {
 
     fn check(&self) {
         let mut holders = vec![0; PAGES as usize];
-        for (id, tokens) in &self.sequences {
-            assert_eq!(self.pager.len(*id).unwrap() as usize, tokens.len());
-            let pages = self.pager.pages_of(*id).unwrap();
+        for own in &self.sequences {
+            let len = own.tokens.len();
+            assert_eq!(self.pager.len(own.id).unwrap() as usize, len);
+            let pages = self.pager.pages_of(own.id).unwrap();
             assert_eq!(
                 pages.len(),
-                tokens.len().div_ceil(PAGE as usize),
+                (len + own.draft.len()).div_ceil(PAGE as usize),
                 "pages without tokens"
             );
             for (at, page) in pages.iter().enumerate() {
                 assert!(!pages[..at].contains(page), "a page twice in one sequence");
                 holders[*page as usize] += 1;
             }
-            let read: Vec<u64> = (0..tokens.len() as u32)
-                .map(|t| self.pool[self.slot(*id, t)])
-                .collect();
-            assert_eq!(read, *tokens, "a sequence reads what is not its own");
+            let read = |from: usize, to: usize| -> Vec<u64> {
+                let tokens = from as u32..to as u32;
+                tokens.map(|t| self.pool[self.slot(own.id, t)]).collect()
+            };
+            let numbers: Vec<u64> = own.tokens.iter().map(|(number, _)| *number).collect();
+            assert_eq!(
+                read(0, len),
+                numbers,
+                "a sequence reads what is not its own"
+            );
+            assert_eq!(
+                read(len, len + own.draft.len()),
+                own.draft,
+                "another writes into a draft"
+            );
+            let [_, past, _, evicted] = self.pager.step(own.id, 1, 0).unwrap();
+            assert_eq!(past + evicted, own.next, "the next token's position");
         }
         let held = holders.iter().filter(|holders| **holders > 0).count();
         assert_eq!(
@@ -232,8 +283,8 @@ proptest! {
             world.apply(operation);
             world.check();
         }
-        for (id, _) in std::mem::take(&mut world.sequences) {
-            world.pager.free(id).unwrap();
+        for own in std::mem::take(&mut world.sequences) {
+            world.pager.free(own.id).unwrap();
         }
         prop_assert_eq!(world.pager.free_pages(), PAGES);
     }
@@ -295,6 +346,10 @@ fn wrong_handles_paths_and_sizes_are_typed_errors() {
         Pager::new(0, 16, 1, 1),
         Err(CacheError::Zero { .. })
     ));
+    for (pages, sequences, capacity) in [(1 << 30, 1, 1), (1, 1 << 30, 64), (1, 1, u32::MAX)] {
+        let huge = Pager::new(pages, 16, sequences, capacity);
+        assert!(matches!(huge, Err(CacheError::TooLarge { .. })));
+    }
     let mut pager = Pager::new(4, 16, 1, 64).unwrap();
     let id = pager.create().unwrap();
     assert!(matches!(
@@ -346,4 +401,49 @@ fn eviction_keeps_sinks_window_and_positions() {
     assert_eq!(pager.step(id, 1, 0).unwrap(), [1, 52, 0, 48]);
     assert_eq!(pager.evict(id, 4, 30).unwrap(), 0);
     assert_eq!(pager.evict(id, 1000, 0).unwrap(), 0);
+    // 100 tokens less 48; back into the window, the 20th kept token stood at 67.
+    pager.truncate(id, 20).unwrap();
+    assert_eq!(pager.step(id, 1, 0).unwrap(), [1, 20, 0, 48]);
+    // Back to the sinks: nothing is left that stood after a gap.
+    pager.truncate(id, 16).unwrap();
+    assert_eq!(pager.step(id, 1, 0).unwrap(), [1, 16, 0, 0]);
+}
+
+#[test]
+fn gaps_of_several_evictions_are_rolled_back_one_by_one() {
+    let mut pager = Pager::new(16, 16, 1, 256).unwrap();
+    let id = pager.create().unwrap();
+    pager.reserve(&[(id, 160)]).unwrap();
+    pager.commit(id, 160).unwrap();
+    // Pages 3, 4 and then 6 of ten.
+    assert_eq!(pager.evict(id, 48, 80).unwrap(), 32);
+    assert_eq!(pager.evict(id, 64, 48).unwrap(), 16);
+    let position = |pager: &Pager| {
+        let [_, past, _, evicted] = pager.step(id, 1, 0).unwrap();
+        past + evicted
+    };
+    assert_eq!((pager.len(id).unwrap(), position(&pager)), (112, 160));
+    let mut back = pager.clone();
+    back.truncate(id, 64).unwrap();
+    assert_eq!(position(&back), 96); // after page 5, which follows pages 3 and 4
+    back.truncate(id, 48).unwrap();
+    assert_eq!(position(&back), 48);
+    // An eviction that reaches over both gaps makes them one.
+    assert_eq!(pager.evict(id, 16, 16).unwrap(), 80);
+    pager.truncate(id, 17).unwrap();
+    assert_eq!(position(&pager), 145);
+    pager.truncate(id, 16).unwrap();
+    assert_eq!(position(&pager), 16);
+}
+
+#[test]
+fn reserving_nothing_takes_and_copies_nothing() {
+    let mut pager = Pager::new(2, 16, 2, 64).unwrap();
+    let parent = pager.create().unwrap();
+    pager.reserve(&[(parent, 20)]).unwrap();
+    pager.commit(parent, 20).unwrap();
+    let fork = pager.fork(parent).unwrap();
+    // No page is free, and the last one is shared.
+    assert!(pager.reserve(&[(fork, 1)]).is_err());
+    assert_eq!(pager.reserve(&[(fork, 0), (parent, 0)]).unwrap(), []);
 }

@@ -19,6 +19,15 @@ pub enum ModelError {
         /// `general.architecture`.
         found: String,
     },
+    /// One part of a model in several files.
+    #[error(
+        "the file is one of {parts} parts of a model (`split.count`); needed all: open the first with \
+         `gguf::open`, or join them with llama.cpp's `llama-gguf-split --merge`"
+    )]
+    Split {
+        /// Files of the model.
+        parts: u32,
+    },
     /// A value that no model has.
     #[error("`{key}` is {given}; {needed}")]
     Value {
@@ -100,6 +109,12 @@ impl Hyperparameters {
                 found: name.chars().take(64).collect(),
             });
         };
+        if gguf.get("split.count").is_some() {
+            let parts = gguf.u32("split.count")?;
+            if parts > 1 {
+                return Err(ModelError::Split { parts });
+            }
+        }
         let size = |name: &str, most: u32| -> Result<u32, ModelError> {
             let key = format!("{architecture}.{name}");
             let value = gguf.u32(&key)?;

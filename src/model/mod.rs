@@ -15,6 +15,7 @@ mod error;
 pub mod gguf;
 mod hyperparameters;
 mod paging;
+mod source;
 mod tokenizer;
 mod weights;
 
@@ -25,4 +26,5 @@ pub use error::LoadError;
 pub use gguf::{GgmlType, Gguf, GgufError, TensorInfo};
 pub use hyperparameters::{Hyperparameters, ModelError};
 pub(crate) use paging::Paging;
+pub use source::{ReaderSource, WeightSource};
 pub use tokenizer::{DecodeStream, Tokenizer, TokenizerError};

@@ -1,10 +1,10 @@
 //! From tensors in a file to matrices on the GPU, in chunks: the host never holds a whole copy.
 
-use std::io::{Read, Seek};
+use std::ops::Range;
 
 use wgpu::Buffer;
 
-use super::{GgmlType, Gguf, LoadError, TensorInfo};
+use super::{GgmlType, Gguf, LoadError, TensorInfo, WeightSource, gguf};
 use crate::{
     gpu::Gpu,
     ops::{Matrix, MatrixWriter, WeightType},
@@ -12,68 +12,87 @@ use crate::{
 
 /// Host bytes read from the file at a time.
 const CHUNK: u64 = 1 << 20;
+/// Tensors that are read in turns: gate and up projection.
+const WINDOWS: usize = 2;
 /// Bytes handed to the queue before it is flushed: until then they wait in host memory.
 const FLUSH: u64 = 32 << 20;
 
 /// Reads tensors of one file into GPU buffers.
-pub(super) struct WeightLoader<'a, R> {
+pub(super) struct WeightLoader<'a, S> {
     gpu: &'a Gpu,
     gguf: &'a Gguf,
-    reader: &'a mut R,
+    source: &'a mut S,
     progress: &'a mut dyn FnMut(u64, u64),
     total: u64,
     read: u64,
     flushed: u64,
-    buffer: Vec<u8>,
+    windows: Vec<Window>,
+}
+
+/// Bytes of one tensor that were read together.
+struct Window {
+    tensor_offset: u64,
+    start: u64, // from the start of the tensor
+    bytes: Vec<u8>,
+}
+
+impl Window {
+    /// The bytes `range` of the tensor at `tensor_offset`, where this window has them all.
+    fn part(&self, tensor_offset: u64, range: &Range<u64>) -> Option<&[u8]> {
+        let from = range.start.checked_sub(self.start)?;
+        let found = self
+            .bytes
+            .get(from as usize..(range.end - self.start) as usize);
+        found.filter(|_| self.tensor_offset == tensor_offset)
+    }
 }
 
 /// Rows of one tensor that go into a matrix.
 type RowRange<'t> = (&'t TensorInfo, u64, u64);
 
-impl<'a, R: Read + Seek> WeightLoader<'a, R> {
+impl<'a, S: WeightSource> WeightLoader<'a, S> {
     /// `progress` is called with bytes read so far and bytes in all.
     pub fn new(
         gpu: &'a Gpu,
         gguf: &'a Gguf,
-        reader: &'a mut R,
+        source: &'a mut S,
         progress: &'a mut dyn FnMut(u64, u64),
     ) -> Self {
         let total = gguf.tensors().iter().map(|t| t.byte_len).sum();
         Self {
             gpu,
             gguf,
-            reader,
+            source,
             progress,
             total,
             read: 0,
             flushed: 0,
-            buffer: Vec::new(),
+            windows: Vec::new(),
         }
     }
 
     /// A vector, such as the weight of a norm, as f32 padded with zeros to a multiple of 4.
-    pub fn vector(&mut self, name: &str) -> Result<Buffer, LoadError> {
-        let mut values = self.values(name)?;
+    pub async fn vector(&mut self, name: &str) -> Result<Buffer, LoadError> {
+        let mut values = self.values(name).await?;
         values.resize(values.len().next_multiple_of(4), 0.0);
         Ok(self.gpu.storage_with(name, &values)?)
     }
 
     /// Vectors one after the other, such as the biases of query, key and value.
-    pub fn joined(&mut self, names: &[String]) -> Result<Buffer, LoadError> {
+    pub async fn joined(&mut self, names: &[String]) -> Result<Buffer, LoadError> {
         let mut values = Vec::new();
         for name in names {
-            values.extend(self.values(name)?);
+            values.extend(self.values(name).await?);
         }
         let label = names.first().map_or("", String::as_str);
         Ok(self.gpu.storage_with(label, &values)?)
     }
 
     /// The elements of a vector.
-    pub fn values(&mut self, name: &str) -> Result<Vec<f32>, LoadError> {
+    pub async fn values(&mut self, name: &str) -> Result<Vec<f32>, LoadError> {
         let tensor = self.gguf.tensor(name)?;
         let mut bytes = Vec::new();
-        self.gguf
-            .read_tensor_bytes(self.reader, tensor, 0..tensor.byte_len, &mut bytes)?;
+        self.read(tensor, 0..tensor.byte_len, &mut bytes).await?;
         self.advance(tensor.byte_len);
         let values: Vec<f32> = match tensor.kind {
             GgmlType::F32 => bytemuck::pod_collect_to_vec(&bytes),
@@ -97,21 +116,23 @@ impl<'a, R: Read + Seek> WeightLoader<'a, R> {
 
     /// Matrices whose rows are those of the tensors `names`, one after the other: one matrix
     /// where all have the same type, otherwise one for each run of equal types.
-    pub fn stacked(&mut self, names: &[String]) -> Result<Vec<Matrix>, LoadError> {
+    pub async fn stacked(&mut self, names: &[String]) -> Result<Vec<Matrix>, LoadError> {
         let tensors: Vec<&TensorInfo> = (names.iter())
             .map(|name| self.gguf.tensor(name))
             .collect::<Result<_, _>>()?;
         let runs = tensors.chunk_by(|a, b| a.kind == b.kind);
-        runs.map(|run| {
+        let mut matrices = Vec::new();
+        for run in runs {
             let ranges: Vec<_> = run.iter().map(|t| (*t, 0, rows(t))).collect();
-            self.matrix(&ranges, ranges.iter().map(|r| r.2).sum())
-        })
-        .collect()
+            let total_rows = ranges.iter().map(|r| r.2).sum();
+            matrices.push(self.matrix(&ranges, total_rows).await?);
+        }
+        Ok(matrices)
     }
 
     /// Gate and up projections as one matrix, 16 rows of each in turn, the last ones padded with
     /// zeros; `None` where their types differ.
-    pub fn gate_up(&mut self, gate: &str, up: &str) -> Result<Option<Matrix>, LoadError> {
+    pub async fn gate_up(&mut self, gate: &str, up: &str) -> Result<Option<Matrix>, LoadError> {
         const HALF: u64 = 16; // half a tile: see `Epilogue::SwiGlu`
         let (gate, up) = (self.gguf.tensor(gate)?, self.gguf.tensor(up)?);
         if gate.kind != up.kind {
@@ -124,11 +145,15 @@ impl<'a, R: Read + Seek> WeightLoader<'a, R> {
             ranges.push((up, first, HALF));
         }
         let padded = width.next_multiple_of(HALF) * 2;
-        Ok(Some(self.matrix(&ranges, padded)?))
+        Ok(Some(self.matrix(&ranges, padded).await?))
     }
 
     /// A matrix of `total_rows` rows from ranges of rows; rows past a tensor's end are zero.
-    fn matrix(&mut self, ranges: &[RowRange<'_>], total_rows: u64) -> Result<Matrix, LoadError> {
+    async fn matrix(
+        &mut self,
+        ranges: &[RowRange<'_>],
+        total_rows: u64,
+    ) -> Result<Matrix, LoadError> {
         let Some((first, _, _)) = ranges.first() else {
             return Err(LoadError::Empty);
         };
@@ -152,9 +177,7 @@ impl<'a, R: Read + Seek> WeightLoader<'a, R> {
                 let take = rows_per_chunk.min(present - row);
                 let start = (begin + row) * row_bytes;
                 let bytes = start..start + take * row_bytes;
-                self.gguf
-                    .read_tensor_bytes(self.reader, tensor, bytes, &mut self.buffer)?;
-                gathered.extend_from_slice(&self.buffer);
+                self.read(tensor, bytes, &mut gathered).await?;
                 pending += take * row_bytes;
                 row += take;
             }
@@ -168,6 +191,45 @@ impl<'a, R: Read + Seek> WeightLoader<'a, R> {
         writer.push_rows(&gathered);
         self.advance(pending);
         Ok(writer.finish())
+    }
+
+    /// Appends the bytes `range` of `tensor`'s data to `bytes`. A window after them is read with them, since a
+    /// source may take long to answer and ranges can be short.
+    async fn read(
+        &mut self,
+        tensor: &TensorInfo,
+        range: Range<u64>,
+        bytes: &mut Vec<u8>,
+    ) -> Result<(), LoadError> {
+        let parts = |window: &Window| window.part(tensor.offset, &range).map(<[u8]>::to_vec);
+        if let Some(part) = self.windows.iter().find_map(parts) {
+            bytes.extend_from_slice(&part);
+            return Ok(());
+        }
+        let end = (range.start.saturating_add(CHUNK))
+            .max(range.end)
+            .min(tensor.byte_len);
+        let wanted = range.start..end;
+        // Checks the range, also one that ends past the tensor.
+        self.gguf.place_in_file(tensor, &range)?;
+        let (offset, len) = self.gguf.place_in_file(tensor, &wanted)?;
+        let mut window = Window {
+            tensor_offset: tensor.offset,
+            start: range.start,
+            bytes: vec![0; len],
+        };
+        (self.source.read_at(offset, &mut window.bytes).await)
+            .map_err(|error| gguf::read_failed(tensor, &wanted, error))?;
+        bytes.extend_from_slice(&window.bytes[..(range.end - range.start) as usize]);
+        let same = (self.windows.iter()).position(|old| old.tensor_offset == tensor.offset);
+        match same {
+            Some(at) => self.windows[at] = window,
+            None => {
+                self.windows.truncate(WINDOWS - 1);
+                self.windows.insert(0, window);
+            }
+        }
+        Ok(())
     }
 
     fn advance(&mut self, bytes: u64) {

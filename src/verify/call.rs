@@ -19,7 +19,7 @@ pub struct VerifyIo<'a> {
     /// [`DraftTree::q_rows`](crate::tree::DraftTree::q_rows) names; given exactly when the problem has
     /// draft rows. For a drafter that has probabilities instead, their logarithms.
     pub draft: Option<BufferView<'a>>,
-    /// `[batch]` of [`DraftTree::blob`](crate::tree::DraftTree::blob)`(max_nodes)`.
+    /// `[batch]` of [`DraftTree::blob`](crate::tree::DraftTree::blob)`(tree_stride)`.
     pub tree: BufferView<'a>,
     /// `[batch]` of four u32s, as in [`attention::lengths`](crate::attention::lengths()): of them the
     /// second, the absolute position of the root, is read, and moved on by [`Verify::encode_finalise`].
@@ -47,6 +47,7 @@ pub struct Verify {
 struct Part {
     rows: Dispatch,
     children: Dispatch,
+    joint: Dispatch,
     sample: Dispatch,
     count: u32,
 }
@@ -77,13 +78,14 @@ impl PreparedVerify {
             vocabulary: problem.vocabulary,
             row_stride: problem.row_stride,
             max_nodes: problem.max_nodes,
-            tree_words: tree::blob_words(problem.max_nodes as usize) as u32,
+            tree_words: tree::blob_words(problem.tree_stride as usize) as u32,
             first_row: first as u32,
             draft_rows: problem.draft_rows,
             mask_words: problem.mask_words(),
             mask_rows: problem.mask_rows(),
             outcome_words,
             part_rows: count as u32,
+            tree_stride: problem.tree_stride,
         };
         let mut parts = Vec::new();
         let step = self.plan.part_rows();
@@ -107,6 +109,7 @@ impl PreparedVerify {
             parts.push(Part {
                 rows: Dispatch::new(self.rows.clone(), gpu.bind(&self.rows, &common)?),
                 children: Dispatch::new(self.children.clone(), gpu.bind(&self.children, &common)?),
+                joint: Dispatch::new(self.joint.clone(), gpu.bind(&self.joint, &common)?),
                 sample: Dispatch::new(self.sample.clone(), gpu.bind(&self.sample, &with_outcome)?),
                 count: count as u32,
             });
@@ -163,7 +166,7 @@ fn check_io(problem: &VerifyProblem, io: &VerifyIo<'_>) -> Result<(), VerifyErro
     optional("draft", io.draft, problem.draft_rows > 0)?;
     optional("masks", io.masks, problem.mask_rows() > 0)?;
     let batch = u64::from(problem.batch);
-    let blob = tree::blob_words(problem.max_nodes as usize) as u64 * 4;
+    let blob = tree::blob_words(problem.tree_stride as usize) as u64 * 4;
     let mask = u64::from(problem.mask_rows()) * u64::from(problem.mask_words()) * 4;
     let draft = u64::from(problem.draft_rows) * problem.row_bytes();
     let needs = [
@@ -194,8 +197,7 @@ impl Verify {
     /// Says how a request is verified from the next submission on.
     ///
     /// # Errors
-    /// [`VerifyError::Rule`] for a rule that does not fit the draw, [`VerifyError::NoKernel`] for one that
-    /// only the CPU has, [`VerifyError::Sampling`] and [`VerifyError::Request`] for options out of range
+    /// [`VerifyError::Rule`] for a rule that does not fit the draw, [`VerifyError::Sampling`] and [`VerifyError::Request`] for options out of range
     /// or that the problem was not planned for.
     pub fn set_request(&self, index: u32, request: &VerifyRequest) -> Result<(), VerifyError> {
         if index >= self.problem.batch {
@@ -217,6 +219,9 @@ impl Verify {
         for part in &self.parts {
             part.rows.encode(pass, [part.count, 1, 1]);
             part.children.encode(pass, [part.count, 1, 1]);
+        }
+        for part in &self.parts {
+            part.joint.encode(pass, [self.problem.batch, 1, 1]);
         }
         self.walk.encode(pass, [self.problem.batch, 1, 1]);
         for part in &self.parts {

@@ -1,6 +1,6 @@
 //! Why a verification on the GPU is refused.
 
-use super::{Rule, RuleError, SamplingError};
+use super::{RuleError, SamplingError};
 use crate::gpu::GpuError;
 
 /// An error of planning, binding or setting up a verification.
@@ -26,12 +26,6 @@ pub enum VerifyError {
     /// A rule that does not fit the draw, or has a number out of range.
     #[error(transparent)]
     Rule(#[from] RuleError),
-    /// A rule that only the CPU has so far.
-    #[error("{rule:?} has no kernel yet; use Rejection, or `reference::verify` on the CPU")]
-    NoKernel {
-        /// The rule.
-        rule: Rule,
-    },
     /// A number of the sampling options is out of range.
     #[error(transparent)]
     Sampling(#[from] SamplingError),

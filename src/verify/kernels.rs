@@ -18,6 +18,7 @@ shared_struct! {
         pub(super) mask_rows: u32,
         pub(super) outcome_words: u32,
         pub(super) part_rows: u32,
+        pub(super) tree_stride: u32,
     }
 }
 
@@ -30,8 +31,10 @@ shared_struct! {
 }
 
 /// Bytes of `NodeState` in `shaders/verify/state.wgsl`.
-pub(super) const NODE_BYTES: u64 = 80;
+pub(super) const NODE_BYTES: u64 = 96;
 
+/// Invocations of a workgroup that walks rows. On lavapipe too: with 32, a softmax over 262,144 tokens came out
+/// wrong there, as if loops ended early once an invocation had turned them some ten thousand times.
 const LANES: u32 = 256;
 const FINALISE_LANES: u32 = 64;
 
@@ -80,6 +83,16 @@ pub(super) fn children(element: Element) -> Kernel {
     .workgroup_bytes(SUM_BYTES)
 }
 
+pub(super) fn joint(element: Element) -> Kernel {
+    over_rows(
+        "joint",
+        element,
+        &[Uniform, Read, Read, Write, Read, Read, Read],
+    )
+    .source(shader!("verify/joint.wgsl"))
+    .workgroup_bytes(SUM_BYTES)
+}
+
 pub(super) fn sample(element: Element) -> Kernel {
     let bindings = [Uniform, Read, Read, Write, Read, Read, Read, Write];
     over_rows("sample", element, &bindings)
@@ -116,7 +129,12 @@ pub(super) fn finalise_groups(batch: u32) -> u32 {
 pub(super) fn variants() -> Vec<Kernel> {
     let mut kernels = vec![walk(), finalise()];
     for element in Element::FLOATS {
-        kernels.extend([rows(element), children(element), sample(element)]);
+        kernels.extend([
+            rows(element),
+            children(element),
+            joint(element),
+            sample(element),
+        ]);
     }
     kernels
 }

@@ -12,8 +12,10 @@ pub const MAX_VOCABULARY: u32 = 262_144;
 pub struct VerifyProblem {
     /// Requests, each with a tree of its own.
     pub batch: u32,
-    /// Most nodes of a tree, the root included: the stride of the tree blobs.
+    /// Most nodes of a tree, the root included: the rows of logits of a request.
     pub max_nodes: u32,
+    /// Nodes that the tree blobs have room for, at least `max_nodes`.
+    pub tree_stride: u32,
     /// Tokens, at most [`MAX_VOCABULARY`].
     pub vocabulary: u32,
     /// Element type of the logits, target and draft.
@@ -35,6 +37,7 @@ impl VerifyProblem {
         Self {
             batch,
             max_nodes,
+            tree_stride: max_nodes,
             vocabulary,
             element: Element::F32,
             row_stride: vocabulary,
@@ -95,6 +98,12 @@ impl VerifyProblem {
             "from 1 to 4096",
             self.max_nodes,
             (1..=most_nodes).contains(&self.max_nodes),
+        )?;
+        size(
+            "tree_stride",
+            "from max_nodes to 4096",
+            self.tree_stride,
+            (self.max_nodes..=most_nodes).contains(&self.tree_stride),
         )?;
         size(
             "vocabulary",

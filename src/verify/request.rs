@@ -61,7 +61,8 @@ impl VerifyRequest {
             Rule::ChainRejection => (2, [0.0; 2]),
             Rule::LossyTypical(LossyTypical { epsilon, delta }) => (3, [epsilon, delta]),
             Rule::LossyThreshold(bar) => (4, [bar, 0.0]),
-            rule => return Err(VerifyError::NoKernel { rule }),
+            Rule::Block => (5, [0.0; 2]),
+            Rule::Traversal => (6, [0.0; 2]),
         };
         let settings = |sampling: &Sampling| SettingsWords {
             temperature: sampling.temperature,

@@ -14,5 +14,7 @@ mod llama_cpp_tokens;
 mod random;
 mod refusals;
 mod sampling;
+mod sessions;
+mod shards;
 mod smollm;
 mod text;

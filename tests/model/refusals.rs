@@ -92,6 +92,15 @@ fn another_architecture_is_named() {
 }
 
 #[test]
+fn a_part_of_a_model_in_several_files_says_so() {
+    let mut file = good();
+    file.set("split.count", Value::Raw(2, 3u16.to_le_bytes().into()));
+    refused(&file.bytes(), &["3 parts", "split.count", "--merge"]);
+    file.set("split.count", Value::Raw(2, 1u16.to_le_bytes().into()));
+    assert_eq!(refusal(&file.bytes()), None);
+}
+
+#[test]
 fn absurd_hyperparameters_are_named() {
     for (key, value) in [
         ("llama.block_count", 0),

@@ -8,6 +8,7 @@ use sunfleck::reference::{
 };
 
 /// A metadata value.
+#[derive(Clone)]
 pub enum Value {
     U32(u32),
     F32(f32),

@@ -2,8 +2,7 @@
 
 use std::{
     error::Error,
-    fs::File,
-    io::{BufReader, IsTerminal as _, Read as _, Write as _},
+    io::{IsTerminal as _, Read as _, Write as _},
     process::ExitCode,
 };
 
@@ -14,7 +13,9 @@ use sunfleck::{
         CancelHandle, Finish, GenerateOptions, Session, StopStep, StopStrings, TokenChoice,
     },
     gpu::Gpu,
-    model::{ChatTemplate, DecodeStream, Decoder, DecoderOptions, Gguf, Tokenizer, TokenizerError},
+    model::{
+        ChatTemplate, DecodeStream, Decoder, DecoderOptions, Gguf, Tokenizer, TokenizerError, gguf,
+    },
 };
 
 use crate::{
@@ -48,11 +49,8 @@ async fn answer(
         ..arguments.sampling.choice()?
     };
     let path = &arguments.model;
-    let file = File::open(path)
-        .map_err(|error| format!("the model {} can't be opened: {error}", path.display()))?;
-    let mut reader = BufReader::new(file);
+    let (gguf, mut reader) = gguf::open(path).map_err(|error| format!("the model {error}"))?;
     let in_file = |error: &dyn Error| format!("{}: {error}", path.display());
-    let gguf = Gguf::read(&mut reader).map_err(|error| in_file(&error))?;
     let tokenizer = match Tokenizer::from_gguf(&gguf) {
         Ok(tokenizer) => Some(tokenizer),
         // Token ids in, token ids out needs none.

@@ -15,7 +15,10 @@ use super::{
 use crate::{
     cache::{CacheShape, Commit, KvCache, PoolOptions, RopeShape},
     gpu::{BufferView, Gpu},
-    model::{Gguf, Hyperparameters, LoadError, paging::Paging, weights::WeightLoader},
+    model::{
+        Gguf, Hyperparameters, LoadError, ReaderSource, WeightSource, paging::Paging,
+        weights::WeightLoader,
+    },
     ops::{Embed, StepBuffer},
     tree::{self, BlobField},
     verify::GreedyVerifier,
@@ -32,6 +35,21 @@ impl Decoder {
         gpu: &Gpu,
         gguf: &Gguf,
         reader: &mut R,
+        options: DecoderOptions,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<Self, LoadError> {
+        Self::load_from(gpu, gguf, &mut ReaderSource(reader), options, progress).await
+    }
+
+    /// As [`Decoder::load`], from a source whose bytes may have to be waited for. At most a few MiB of them
+    /// are held on the host at a time.
+    ///
+    /// # Errors
+    /// As [`Decoder::load`].
+    pub async fn load_from<S: WeightSource>(
+        gpu: &Gpu,
+        gguf: &Gguf,
+        source: &mut S,
         options: DecoderOptions,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Self, LoadError> {
@@ -68,13 +86,13 @@ impl Decoder {
         };
         let plans = Plans::prepare(gpu, &h, &cache, rows).await?;
 
-        let mut loader = WeightLoader::new(gpu, gguf, reader, progress);
+        let mut loader = WeightLoader::new(gpu, gguf, source, progress);
         let divisors = match h.rope_divisors {
-            true => loader.values("rope_freqs.weight")?,
+            true => loader.values("rope_freqs.weight").await?,
             false => Vec::new(),
         };
         let table = rope_table(gpu, &h, &rope, &divisors, options.context)?;
-        let embedding = loader.stacked(&["token_embd.weight".to_owned()])?;
+        let embedding = loader.stacked(&["token_embd.weight".to_owned()]).await?;
         let stack = Stack {
             gpu,
             h: &h,
@@ -89,13 +107,13 @@ impl Decoder {
         };
         let mut layers = Vec::new();
         for i in 0..h.block_count {
-            let weights = LayerWeights::load(i, &h, &mut loader)?;
+            let weights = LayerWeights::load(i, &h, &mut loader).await?;
             layers.push(stack.layer(i, &weights).await?);
         }
-        let norm_weight = loader.vector("output_norm.weight")?;
+        let norm_weight = loader.vector("output_norm.weight").await?;
         // Without a head of its own the model uses the embedding matrix (tied weights).
         let head_weights = match gguf.find_tensor("output.weight") {
-            Some(_) => loader.stacked(&["output.weight".to_owned()])?,
+            Some(_) => loader.stacked(&["output.weight".to_owned()]).await?,
             None => embedding.clone(),
         };
         let head = Head::new(

@@ -1,11 +1,9 @@
 //! The weights of one layer on the GPU.
 
-use std::io::{Read, Seek};
-
 use wgpu::Buffer;
 
 use crate::{
-    model::{Hyperparameters, LoadError, weights::WeightLoader},
+    model::{Hyperparameters, LoadError, WeightSource, weights::WeightLoader},
     ops::Matrix,
 };
 
@@ -39,40 +37,42 @@ pub(super) fn block(i: u32, name: &str) -> String {
 
 impl LayerWeights {
     /// Loads those of layer `i`.
-    pub fn load<R: Read + Seek>(
+    pub async fn load<S: WeightSource>(
         i: u32,
         h: &Hyperparameters,
-        loader: &mut WeightLoader<'_, R>,
+        loader: &mut WeightLoader<'_, S>,
     ) -> Result<Self, LoadError> {
         let name = |name: &str| block(i, name);
         Ok(Self {
-            attention_norm: loader.vector(&name("attn_norm"))?,
-            qkv: loader.stacked(&[name("attn_q"), name("attn_k"), name("attn_v")])?,
+            attention_norm: loader.vector(&name("attn_norm")).await?,
+            qkv: loader
+                .stacked(&[name("attn_q"), name("attn_k"), name("attn_v")])
+                .await?,
             biases: match h.biases {
                 true => {
                     let parts = ["attn_q", "attn_k", "attn_v"];
                     let names = parts.map(|part| format!("blk.{i}.{part}.bias"));
-                    Some(loader.joined(&names)?)
+                    Some(loader.joined(&names).await?)
                 }
                 false => None,
             },
             head_norms: match h.head_norms {
                 true => Some([
-                    loader.vector(&name("attn_q_norm"))?,
-                    loader.vector(&name("attn_k_norm"))?,
+                    loader.vector(&name("attn_q_norm")).await?,
+                    loader.vector(&name("attn_k_norm")).await?,
                 ]),
                 false => None,
             },
-            attention_output: loader.stacked(&[name("attn_output")])?,
-            feed_forward_norm: loader.vector(&name("ffn_norm"))?,
-            gate_up: match loader.gate_up(&name("ffn_gate"), &name("ffn_up"))? {
+            attention_output: loader.stacked(&[name("attn_output")]).await?,
+            feed_forward_norm: loader.vector(&name("ffn_norm")).await?,
+            gate_up: match loader.gate_up(&name("ffn_gate"), &name("ffn_up")).await? {
                 Some(matrix) => GateUpWeights::Fused(matrix),
                 None => GateUpWeights::Apart {
-                    gate: loader.stacked(&[name("ffn_gate")])?,
-                    up: loader.stacked(&[name("ffn_up")])?,
+                    gate: loader.stacked(&[name("ffn_gate")]).await?,
+                    up: loader.stacked(&[name("ffn_up")]).await?,
                 },
             },
-            down: loader.stacked(&[name("ffn_down")])?,
+            down: loader.stacked(&[name("ffn_down")]).await?,
         })
     }
 }

@@ -23,6 +23,7 @@
 
 mod cursor;
 mod error;
+mod shards;
 mod tensor;
 mod value;
 
@@ -32,6 +33,7 @@ use std::ops::Range;
 
 use cursor::Cursor;
 pub use error::GgufError;
+pub use shards::{ShardError, Shards, open, shard_name};
 pub use tensor::{GgmlType, TensorInfo};
 pub use value::{Array, Value, ValueType};
 
@@ -197,6 +199,24 @@ impl Gguf {
         range: Range<u64>,
         chunk: &mut Vec<u8>,
     ) -> Result<(), GgufError> {
+        let (offset, len) = self.place_in_file(tensor, &range)?;
+        chunk.clear();
+        chunk.resize(len, 0);
+        reader
+            .seek(SeekFrom::Start(offset))
+            .and_then(|_| reader.read_exact(chunk))
+            .map_err(|source| read_failed(tensor, &range, source))
+    }
+
+    /// Where the bytes `range` of `tensor`'s data are in the file, and how many there are.
+    ///
+    /// # Errors
+    /// [`GgufError::RangeOutsideTensor`].
+    pub(crate) fn place_in_file(
+        &self,
+        tensor: &TensorInfo,
+        range: &Range<u64>,
+    ) -> Result<(u64, usize), GgufError> {
         let outside = || GgufError::RangeOutsideTensor {
             tensor: tensor.name.clone(),
             start: range.start,
@@ -210,28 +230,25 @@ impl Gguf {
             return Err(outside());
         }
         let len = usize::try_from(range.end - range.start).map_err(|_| outside())?;
-        let what = || format!("the data of tensor `{}`", tensor.name);
-        reader
-            .seek(SeekFrom::Start(tensor.offset + range.start))
-            .map_err(|source| GgufError::Io {
-                what: what(),
-                source,
-            })?;
-        chunk.clear();
-        chunk.resize(len, 0);
-        reader
-            .read_exact(chunk)
-            .map_err(|source| match source.kind() {
-                std::io::ErrorKind::UnexpectedEof => GgufError::Truncated {
-                    what: what(),
-                    needed: tensor.offset + range.end,
-                    given: (tensor.offset + range.end).saturating_sub(1),
-                },
-                _ => GgufError::Io {
-                    what: what(),
-                    source,
-                },
-            })
+        Ok((tensor.offset + range.start, len))
+    }
+}
+
+/// The error for the bytes `range` of `tensor`'s data that could not be read.
+pub(crate) fn read_failed(
+    tensor: &TensorInfo,
+    range: &Range<u64>,
+    source: std::io::Error,
+) -> GgufError {
+    let what = format!("the data of tensor `{}`", tensor.name);
+    let needed = tensor.offset.saturating_add(range.end);
+    match source.kind() {
+        std::io::ErrorKind::UnexpectedEof => GgufError::Truncated {
+            what,
+            needed,
+            given: needed.saturating_sub(1),
+        },
+        _ => GgufError::Io { what, source },
     }
 }
 

@@ -141,8 +141,8 @@ fn byte_level(
     }
     let bpe = BPE::builder()
         .vocab_and_merges(vocabulary(tokens, types), merges)
-        // Llama 3 takes a whole word that is a token as it is, whatever the merges say.
-        .ignore_merges(pre.starts_with("llama"))
+        // Llama 3 and Tekken take a whole word that is a token as it is, whatever the merges say.
+        .ignore_merges(pre.starts_with("llama") || pre == "tekken")
         .build()
         .map_err(library)?;
     let letters = byte_letters();
@@ -173,16 +173,33 @@ fn pre_tokenizer(
             PreTokenizerWrapper::Digits(Digits::new(true)),
             byte_level(true),
         ],
-        "llama-bpe" | "llama3" | "llama-v3" => vec![pattern(r"\p{N}{1,3}")?, byte_level(false)],
+        "llama-bpe" | "llama3" | "llama-v3" | "smaug-bpe" => {
+            vec![pattern(r"\p{N}{1,3}")?, byte_level(false)]
+        }
         "qwen2" => vec![pattern(r"\p{N}")?, byte_level(false)],
+        "tekken" => vec![tekken()?, byte_level(false)],
         other => {
             return Err(TokenizerError::Kind {
                 key,
                 found: shortened(other),
-                supported: "default, gpt-2, smollm, llama-bpe and qwen2",
+                supported: "default, gpt-2, smollm, llama-bpe, smaug-bpe, qwen2 and tekken",
             });
         }
     })
+}
+
+/// Mistral's Tekken: a word ends where a lower-case letter meets an upper-case one, every digit is a word,
+/// and there are no contractions.
+fn tekken() -> Result<PreTokenizerWrapper, TokenizerError> {
+    const UPPER: &str = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]";
+    const LOWER: &str = r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]";
+    const LEAD: &str = r"[^\r\n\p{L}\p{N}]?";
+    let pattern = format!(
+        r"{LEAD}{UPPER}*{LOWER}+|{LEAD}{UPPER}+{LOWER}*|\p{{N}}| ?[^\s\p{{L}}\p{{N}}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    );
+    let pattern = SplitPattern::Regex(pattern);
+    let split = Split::new(pattern, SplitDelimiterBehavior::Isolated, false);
+    Ok(PreTokenizerWrapper::Split(split.map_err(library)?))
 }
 
 /// SentencePiece BPE (Llama 2 and its kin): a merge's priority is the score of what it makes.
@@ -303,4 +320,53 @@ fn letter_bytes(token: &str, letters: &HashMap<char, u8>) -> Vec<u8> {
 fn byte_token(token: &str) -> Option<u8> {
     let digits = token.strip_prefix("<0x")?.strip_suffix('>')?;
     u8::from_str_radix(digits, 16).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Words of `text`, with bytes as letters.
+    fn words(pre: &str, text: &str) -> Vec<String> {
+        let mut words = PreTokenizedString::from(text);
+        for step in pre_tokenizer("tokenizer.ggml.pre", pre).unwrap() {
+            step.pre_tokenize(&mut words).unwrap();
+        }
+        let words = words.get_splits(OffsetReferential::Original, OffsetType::None);
+        words
+            .into_iter()
+            .map(|(word, ..)| word.to_owned())
+            .collect()
+    }
+
+    #[test]
+    fn families_split_digits_and_cases_each_in_its_way() {
+        let text = "I'm HelloWorld 1234";
+        let g = |words: &[&str]| {
+            words
+                .iter()
+                .map(|w| w.replace(' ', "\u{120}"))
+                .collect::<Vec<_>>()
+        };
+        let halves = ["I", "'m", " HelloWorld", " 1234"];
+        assert_eq!(words("gpt-2", text), g(&halves));
+        let digits = ["I", "'m", " HelloWorld", " ", "123", "4"];
+        assert_eq!(words("llama-bpe", text), g(&digits));
+        assert_eq!(words("smaug-bpe", text), g(&digits));
+        let digits = ["I", "'m", " HelloWorld", " ", "1", "2", "3", "4"];
+        assert_eq!(words("qwen2", text), g(&digits));
+        assert_eq!(words("smollm", text), g(&digits));
+        let cases = ["I", "'m", " Hello", "World", " ", "1", "2", "3", "4"];
+        assert_eq!(words("tekken", text), g(&cases));
+    }
+
+    #[test]
+    fn unknown_pre_tokenisers_are_refused_with_a_list() {
+        let error = pre_tokenizer("tokenizer.ggml.pre", "martian").unwrap_err();
+        let message = error.to_string();
+        assert!(
+            message.contains("martian") && message.contains("tekken"),
+            "{message}"
+        );
+    }
 }

@@ -93,3 +93,19 @@ fn prompts_of_many_rows_take_the_prefill_kernel() {
         check(gpu, &batch, 42);
     });
 }
+
+#[test]
+fn every_page_size_reads_narrow_and_wide_values() {
+    on_every_adapter(|gpu| {
+        // Compiling is most of the time; pages of 32 have a block shape of their own.
+        let all = [(32, 4), (32, 32), (32, 128), (128, 20), (256, 4)];
+        let cases = if crate::full() { &all[..] } else { &all[..1] };
+        for (page, value_dim) in cases.iter().copied() {
+            let line = "queries=75 keys=113 placement=page16 mask=causal";
+            let mut recipe = super::axes::Case::parse(line).recipe();
+            recipe.placement = super::recipe::Placement::Paged(page);
+            recipe.value_dim = value_dim;
+            check(gpu, &recipe.case(), 1);
+        }
+    });
+}

@@ -33,7 +33,7 @@ const STEPS: [(u32, u32, u32); SEQUENCES] = [(5, 14, 0), (4, CAPACITY - 3, 32), 
 const DEPTHS: [u32; MAX_ROWS as usize] = [0, 1, 1, 2, 3, 1];
 
 /// One head of `x` as the twin rotates it.
-fn rotated(head: &[f32], position: u32, shape: &RopeShape, hadamard: bool) -> Vec<f64> {
+pub fn rotated(head: &[f32], position: u32, shape: &RopeShape, hadamard: bool) -> Vec<f64> {
     let turn = rope::Rope {
         position_scale: 0.5,
         ..rope::Rope::new(shape.rotated as usize, 10_000.0)
@@ -57,7 +57,7 @@ fn rotated(head: &[f32], position: u32, shape: &RopeShape, hadamard: bool) -> Ve
     }
 }
 
-fn check_stored(name: &str, element: Element, got: &[f32], expected: &[f64]) {
+pub fn check_stored(name: &str, element: Element, got: &[f32], expected: &[f64]) {
     let integers = match element {
         Element::Q8 => Integers::Eight,
         Element::Q4 => Integers::Four,

@@ -6,4 +6,5 @@ mod cascade;
 mod commit;
 mod copies;
 mod errors;
+mod lives;
 mod memory;

@@ -16,9 +16,10 @@ const VOCABULARY: usize = 70;
 fn cases() -> Vec<Case> {
     let mut random = Random(77);
     let draws = [DrawKind::TopK, DrawKind::Iid, DrawKind::WithoutReplacement];
+    let rules = [Rule::Rejection, Rule::Traversal];
     (0..6)
         .map(|index| {
-            let mut request = VerifyRequest::new(Rule::Rejection, draws[index % 3], index as u64);
+            let mut request = VerifyRequest::new(rules[index % 2], draws[index % 3], index as u64);
             request.sampling = Sampling {
                 top_p: 0.9,
                 presence_penalty: 0.1,
@@ -40,6 +41,7 @@ fn batch_and_padding_change_no_bit() {
             let alone = std::slice::from_ref(case);
             let mut padded = problem_for(alone, VOCABULARY as u32);
             padded.max_nodes += 21;
+            padded.tree_stride = padded.max_nodes + 9;
             padded.row_stride += 58;
             padded.draft_rows = padded.draft_rows.max(1) + 1;
             padded.grammar = true; // of no request

@@ -8,7 +8,7 @@ mod twin;
 use sunfleck::{
     gpu::{BufferView, Gpu},
     reference::verify::processing::distribution,
-    tree::{DraftTree, blob_words},
+    tree::{DraftTree, DrawKind, blob_words},
     verify::{Element, OutcomeError, Verdict, VerifyIo, VerifyProblem, VerifyRequest},
 };
 
@@ -57,7 +57,9 @@ pub fn problem_for(cases: &[Case], vocabulary: u32) -> VerifyProblem {
         .map(|case| case.draft.len() / vocabulary as usize)
         .max()
         .unwrap();
-    problem.draft_rows = rows as u32;
+    // A tree of a root alone needs none, but its draw asks for them.
+    let sampled = cases.iter().any(|case| case.request.draw != DrawKind::TopK);
+    problem.draft_rows = (rows as u32).max(u32::from(sampled));
     problem.penalties = cases.iter().any(|case| !case.occurred.is_empty());
     problem.grammar = cases.iter().any(|case| !case.grammar.is_empty());
     problem
@@ -71,6 +73,7 @@ pub fn run(
 ) -> (Vec<Result<Verdict, OutcomeError>>, Vec<u32>) {
     let (v, stride) = (problem.vocabulary as usize, problem.row_stride as usize);
     let n = problem.max_nodes as usize;
+    let room = problem.tree_stride as usize;
     // Padding holds what must not be read: a huge logit.
     let mut logits = vec![999f32; cases.len() * n * stride];
     let mut draft = vec![999f32; cases.len() * problem.draft_rows as usize * stride];
@@ -87,7 +90,7 @@ pub fn run(
             let at = (index * problem.draft_rows as usize + row) * stride;
             draft[at..][..v].copy_from_slice(values);
         }
-        blobs.extend(case.tree.blob(n).unwrap());
+        blobs.extend(case.tree.blob(room).unwrap());
         lengths.push([case.tree.len() as u32, case.position, 0, 0]);
         for &token in &case.occurred {
             masks[index * mask_rows * mask_words + token as usize / 32] |= 1 << (token % 32);
@@ -97,7 +100,7 @@ pub fn run(
             masks[at..at + mask_words].copy_from_slice(mask);
         }
     }
-    assert_eq!(blobs.len(), cases.len() * blob_words(n));
+    assert_eq!(blobs.len(), cases.len() * blob_words(room));
     let logits = gpu
         .storage_with("logits", &stored(problem.element, &logits))
         .unwrap();

@@ -31,7 +31,7 @@ pub fn random_case(
 ) -> Case {
     let mut parents = vec![NONE];
     for node in 1..nodes as u32 {
-        let chain = matches!(request.rule, Rule::ChainRejection);
+        let chain = matches!(request.rule, Rule::ChainRejection | Rule::Block);
         // Near the end, so that trees get deep; at most four children, so that there are tokens for them.
         let mut parent = node - 1 - if chain { 0 } else { random.below(node.min(3)) };
         while parents.iter().filter(|&&p| p == parent).count() >= 4 {
@@ -174,18 +174,20 @@ fn every_rule_and_draw_in_one_batch_equals_its_twin() {
             Rule::Greedy,
             Rule::Rejection,
             Rule::ChainRejection,
+            Rule::Block,
+            Rule::Traversal,
             Rule::LossyTypical(LossyTypical::default()),
             Rule::LossyThreshold(0.05),
         ];
         let draws = [DrawKind::TopK, DrawKind::Iid, DrawKind::WithoutReplacement];
-        let cases: Vec<Case> = (0..90)
+        let cases: Vec<Case> = (0..126)
             .map(|index| {
                 let mut request = VerifyRequest::new(
-                    rules[index as usize % 5],
-                    draws[index as usize / 5 % 3],
+                    rules[index as usize % 7],
+                    draws[index as usize / 7 % 3],
                     u64::from(index) << 33 | 77,
                 );
-                request.sampling = options(index);
+                request.sampling = options(index / 3);
                 request.drafting = options(index / 2);
                 request.grammar = index % 4 == 1;
                 let nodes = 1 + random.below(12) as usize;
