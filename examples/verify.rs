@@ -73,7 +73,7 @@ pub async fn run(seed: u64) -> Result<String, Box<dyn Error>> {
     Ok(shown + &String::from_utf8_lossy(&text))
 }
 
-pub fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> Result<(), Box<dyn Error>> {
     println!("{}", pollster::block_on(run(42))?);
     Ok(())
 }
