@@ -1,7 +1,8 @@
 //! The shape of a decoder of the Llama family and its kin, read from a file's metadata and checked against its
 //! tensors before anything is allocated.
 
-use super::{Architecture, Gguf, GgufError, gguf::Value};
+use super::{Architecture, Gguf, GgufError, gguf::Value, hugging_face::ROPE_PAIRS};
+use crate::cache::RopePairs;
 
 /// Why a file that is valid GGUF can't be run.
 #[derive(Debug, thiserror::Error)]
@@ -75,6 +76,8 @@ pub struct Hyperparameters {
     pub head_count_kv: u32,
     /// Elements of a query, key or value head.
     pub key_length: u32,
+    /// Which elements of a head rotate together: the family's, unless the file says otherwise.
+    pub rope_pairs: RopePairs,
     /// Leading elements of a head that RoPE rotates.
     pub rope_dimension_count: u32,
     /// Base of RoPE's frequencies.
@@ -182,6 +185,7 @@ impl Hyperparameters {
             head_count,
             head_count_kv,
             key_length,
+            rope_pairs: rope_pairs(gguf, architecture)?,
             rope_dimension_count,
             rope_freq_base: positive(gguf, &key("rope.freq_base"), Some(10_000.0))?,
             rope_scale: rope_scale(gguf, architecture)?,
@@ -323,6 +327,21 @@ fn positive(gguf: &Gguf, key: &str, default: Option<f32>) -> Result<f32, ModelEr
         given: value.to_string(),
         needed: "it must be a positive number".to_owned(),
     })
+}
+
+/// The pairs of the rotation: those of the family's GGUF files, or halves where weights are not permuted for them.
+fn rope_pairs(gguf: &Gguf, architecture: Architecture) -> Result<RopePairs, ModelError> {
+    match gguf.get(ROPE_PAIRS).map(|value| value.as_str(ROPE_PAIRS)) {
+        None => Ok(architecture.rope_pairs()),
+        Some(pairs) => match pairs? {
+            "halves" => Ok(RopePairs::Halves),
+            other => Err(ModelError::Value {
+                key: ROPE_PAIRS.to_owned(),
+                given: other.chars().take(64).collect(),
+                needed: "it must be \"halves\"".to_owned(),
+            }),
+        },
+    }
 }
 
 /// Factor of linear scaling; other kinds of scaling are refused.

@@ -1,4 +1,4 @@
-//! A Llama-family decoder from a GGUF file.
+//! A Llama-family decoder from a GGUF file, or a folder as [`hugging_face`] has it.
 //!
 //! In the order a file is opened:
 //!
@@ -13,6 +13,7 @@ mod date;
 mod decoder;
 mod error;
 pub mod gguf;
+pub mod hugging_face;
 mod hyperparameters;
 mod paging;
 mod source;

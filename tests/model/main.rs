@@ -9,6 +9,7 @@ mod format;
 mod fuzz_seed;
 #[path = "../support/gguf_writer.rs"]
 mod gguf_writer;
+mod hugging_face;
 mod llama_cpp_tokens;
 #[path = "../gpu/random.rs"]
 mod random;

@@ -45,7 +45,8 @@ pub struct Generate {
     pub raw: bool,
 
     /// The model: a GGUF file of a Llama, Mistral, Qwen2, Qwen3 or SmolLM model with F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1,
-    /// Q8_0, Q4_K, Q5_K or Q6_K weights; of a model in several files, the first.
+    /// Q8_0, Q4_K, Q5_K or Q6_K weights; of a model in several files, the first. Or a folder with
+    /// config.json, tokenizer.json and safetensors files (F32, F16, BF16).
     #[arg(long, value_name = "FILE.gguf", env = "SUNFLECK_MODEL")]
     pub model: PathBuf,
 

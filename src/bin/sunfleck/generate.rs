@@ -2,7 +2,8 @@
 
 use std::{
     error::Error,
-    io::{IsTerminal as _, Read as _, Write as _},
+    io::{IsTerminal as _, Read, Seek, Write as _},
+    path::Path,
     process::ExitCode,
 };
 
@@ -15,6 +16,7 @@ use sunfleck::{
     gpu::Gpu,
     model::{
         ChatTemplate, DecodeStream, Decoder, DecoderOptions, Gguf, Tokenizer, TokenizerError, gguf,
+        hugging_face,
     },
 };
 
@@ -40,6 +42,23 @@ pub fn run(arguments: &Generate) -> Result<ExitCode, Box<dyn Error>> {
     pollster::block_on(answer(arguments, &interrupted))
 }
 
+/// Any source of weights.
+trait Weights: Read + Seek {}
+impl<R: Read + Seek> Weights for R {}
+
+/// A GGUF file, the first of several, or a folder with safetensors files.
+fn open_model(path: &Path) -> Result<(Gguf, Box<dyn Weights>), String> {
+    if path.is_dir() {
+        let opened = hugging_face::open(path);
+        return opened
+            .map(|(gguf, reader)| (gguf, Box::new(reader) as Box<dyn Weights>))
+            .map_err(|error| format!("the model {}: {error}", path.display()));
+    }
+    gguf::open(path)
+        .map(|(gguf, reader)| (gguf, Box::new(reader) as Box<dyn Weights>))
+        .map_err(|error| format!("the model {error}"))
+}
+
 async fn answer(
     arguments: &Generate,
     interrupted: &CancelHandle,
@@ -49,7 +68,7 @@ async fn answer(
         ..arguments.sampling.choice()?
     };
     let path = &arguments.model;
-    let (gguf, mut reader) = gguf::open(path).map_err(|error| format!("the model {error}"))?;
+    let (gguf, mut reader) = open_model(path)?;
     let in_file = |error: &dyn Error| format!("{}: {error}", path.display());
     let tokenizer = match Tokenizer::from_gguf(&gguf) {
         Ok(tokenizer) => Some(tokenizer),

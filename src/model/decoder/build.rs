@@ -82,7 +82,7 @@ impl Decoder {
         let cache = cache(gpu, &h, &options)?;
         let rope = RopeShape {
             rotated: h.rope_dimension_count,
-            pairs: h.architecture.rope_pairs(),
+            pairs: h.rope_pairs,
         };
         let plans = Plans::prepare(gpu, &h, &cache, rows).await?;
 

@@ -136,6 +136,29 @@ impl Gguf {
         })
     }
 
+    /// A table of tensors of files in another format, whose bytes are read as if they lay one after the other.
+    pub(crate) fn assemble(
+        metadata: HashMap<String, Value>,
+        tensors: Vec<TensorInfo>,
+        file_len: u64,
+    ) -> Result<Self, GgufError> {
+        let mut tensor_index = HashMap::new();
+        for (index, tensor) in tensors.iter().enumerate() {
+            if tensor_index.insert(tensor.name.clone(), index).is_some() {
+                let tensor = tensor.name.clone();
+                return Err(GgufError::DuplicateTensor { tensor });
+            }
+        }
+        Ok(Self {
+            version: 3,
+            alignment: 1,
+            file_len,
+            metadata,
+            tensors,
+            tensor_index,
+        })
+    }
+
     /// The format version of the file: 2 or 3.
     pub fn version(&self) -> u32 {
         self.version

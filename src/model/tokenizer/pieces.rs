@@ -15,7 +15,10 @@ use tokenizers::{
 };
 
 use super::{TokenType, TokenizerError, check_length, special_token};
-use crate::model::{Gguf, GgufError};
+use crate::model::{
+    Gguf, GgufError,
+    hugging_face::{IGNORE_MERGES, PRE_TOKENIZER},
+};
 
 /// How SentencePiece writes a space.
 const SPACE: char = '\u{2581}';
@@ -121,7 +124,18 @@ fn byte_level(
         Some(value) => value.as_str(PRE)?,
         None => "default",
     };
-    let split = pre_tokenizer(PRE, pre)?;
+    let split = match gguf.get(PRE_TOKENIZER) {
+        Some(value) => {
+            let json = value.as_str(PRE_TOKENIZER)?;
+            vec![serde_json::from_str(json).map_err(|error| library(error.into()))?]
+        }
+        None => pre_tokenizer(PRE, pre)?,
+    };
+    // Llama 3 and Tekken take a whole word that is a token as it is, whatever the merges say.
+    let ignore_merges = match gguf.get(IGNORE_MERGES) {
+        Some(value) => value.as_bool(IGNORE_MERGES)?,
+        None => pre.starts_with("llama") || pre == "tekken",
+    };
     let control: HashSet<&str> = of_type(tokens, types, TokenType::Control).collect();
     let mut seen = HashSet::new();
     let mut merges = Merges::new();
@@ -141,8 +155,7 @@ fn byte_level(
     }
     let bpe = BPE::builder()
         .vocab_and_merges(vocabulary(tokens, types), merges)
-        // Llama 3 and Tekken take a whole word that is a token as it is, whatever the merges say.
-        .ignore_merges(pre.starts_with("llama") || pre == "tekken")
+        .ignore_merges(ignore_merges)
         .build()
         .map_err(library)?;
     let letters = byte_letters();

@@ -1,0 +1,360 @@
+//! `config.json`: the shape of a model, as GGUF's metadata has it.
+//!
+//! Source of the keys and their defaults: the configuration classes of `transformers`.
+
+use std::collections::HashMap;
+
+use serde_json::Value as Json;
+
+use super::HuggingFaceError;
+use crate::model::gguf::Value;
+
+const FILE: &str = "config.json";
+
+/// What the metadata has no key for.
+pub(super) struct Shape {
+    /// The head is the embedding.
+    pub tied: bool,
+    /// What RoPE's frequencies are divided by, for each pair; empty where they aren't.
+    pub rope_divisors: Vec<f32>,
+}
+
+/// The configuration with errors that name its keys.
+struct Config<'j>(&'j Json);
+
+impl<'j> Config<'j> {
+    /// The value of a key; `None` where it is missing or null.
+    fn get(&self, key: &str) -> Option<&'j Json> {
+        self.0.get(key).filter(|value| !value.is_null())
+    }
+
+    fn refuse(&self, key: &str, needed: impl Into<String>) -> HuggingFaceError {
+        let given = match self.get(key) {
+            Some(value) => value.to_string().chars().take(64).collect(),
+            None => "missing".to_owned(),
+        };
+        HuggingFaceError::Value {
+            file: FILE,
+            key: key.to_owned(),
+            given,
+            needed: needed.into(),
+        }
+    }
+
+    fn count(&self, key: &str) -> Result<u32, HuggingFaceError> {
+        let value = self.get(key).and_then(Json::as_u64);
+        let value = value.and_then(|value| u32::try_from(value).ok());
+        value.ok_or_else(|| self.refuse(key, "a whole number below 2^32"))
+    }
+
+    fn count_or(&self, key: &str, default: u32) -> Result<u32, HuggingFaceError> {
+        self.get(key).map_or(Ok(default), |_| self.count(key))
+    }
+
+    fn number(&self, key: &str) -> Result<f64, HuggingFaceError> {
+        let value = self.get(key).and_then(Json::as_f64);
+        value.ok_or_else(|| self.refuse(key, "a number"))
+    }
+
+    fn flag_or(&self, key: &str, default: bool) -> Result<bool, HuggingFaceError> {
+        match self.get(key) {
+            None => Ok(default),
+            Some(value) => (value.as_bool()).ok_or_else(|| self.refuse(key, "true or false")),
+        }
+    }
+}
+
+/// Reads the configuration into GGUF's metadata.
+pub(super) fn read(
+    json: &Json,
+    metadata: &mut HashMap<String, Value>,
+) -> Result<Shape, HuggingFaceError> {
+    let config = Config(json);
+    let model_type = config.get("model_type").and_then(Json::as_str);
+    let family = match model_type {
+        Some("llama" | "mistral") => "llama",
+        Some(name @ ("qwen2" | "qwen3" | "smollm3")) => name,
+        _ => {
+            let needed = "llama, mistral, qwen2, qwen3 or smollm3";
+            return Err(config.refuse("model_type", needed));
+        }
+    };
+    let activation = config.get("hidden_act").and_then(Json::as_str);
+    if !matches!(activation, None | Some("silu" | "swish")) {
+        return Err(config.refuse("hidden_act", "silu"));
+    }
+    let heads = config.count("num_attention_heads")?;
+    let width = config.count("hidden_size")?;
+    // Qwen3's class says 128 where a file doesn't.
+    let per_head = match family {
+        "qwen3" => 128,
+        _ => width.checked_div(heads).unwrap_or(0),
+    };
+    let head = config.count_or("head_dim", per_head)?;
+    let layers = config.count("num_hidden_layers")?;
+    let mut set = |key: &str, value| metadata.insert(format!("{family}.{key}"), value);
+    for (key, value) in [
+        ("block_count", layers),
+        ("context_length", config.count("max_position_embeddings")?),
+        ("embedding_length", width),
+        ("feed_forward_length", config.count("intermediate_size")?),
+        ("attention.head_count", heads),
+        ("attention.key_length", head),
+        ("attention.value_length", head),
+        ("rope.dimension_count", head),
+        (
+            "attention.head_count_kv",
+            config.count_or("num_key_value_heads", heads)?,
+        ),
+    ] {
+        set(key, Value::U32(value));
+    }
+    let epsilon = config.number("rms_norm_eps")? as f32;
+    set("attention.layer_norm_rms_epsilon", Value::F32(epsilon));
+    if let Some(window) = window(&config, family, layers)? {
+        set("attention.sliding_window", Value::U32(window));
+    }
+    if family == "smollm3" {
+        check_no_rope(&config, layers)?;
+    }
+    let rope = rope(&config, head)?;
+    set("rope.freq_base", Value::F32(rope.base as f32));
+    if let Some(factor) = rope.linear {
+        set("rope.scaling.type", Value::String("linear".to_owned()));
+        set("rope.scaling.factor", Value::F32(factor as f32));
+    }
+    let name = Value::String(family.to_owned());
+    metadata.insert("general.architecture".to_owned(), name);
+    Ok(Shape {
+        tied: config.flag_or("tie_word_embeddings", false)?,
+        rope_divisors: rope.divisors,
+    })
+}
+
+/// The sliding window of all layers.
+fn window(config: &Config<'_>, family: &str, layers: u32) -> Result<Option<u32>, HuggingFaceError> {
+    // Only Mistral has a window without saying that it is used.
+    let mistral = config.get("model_type").and_then(Json::as_str) == Some("mistral");
+    let used = mistral || config.flag_or("use_sliding_window", false)?;
+    if !used || config.get("sliding_window").is_none() {
+        return Ok(None);
+    }
+    if family.starts_with("qwen") {
+        // Layers from this one on have the window.
+        let first = config.count_or("max_window_layers", 28)?;
+        if first >= layers {
+            return Ok(None);
+        }
+        if first > 0 {
+            let needed = "0, or the number of layers: a window in some layers only is not computed";
+            return Err(config.refuse("max_window_layers", needed));
+        }
+    }
+    config.count("sliding_window").map(Some)
+}
+
+/// SmolLM3's layers without rotation must be every fourth: the only way that is computed.
+fn check_no_rope(config: &Config<'_>, layers: u32) -> Result<(), HuggingFaceError> {
+    const KEY: &str = "no_rope_layers"; // 1 for a layer that has the rotation
+    let needed = "0 for every fourth layer and 1 for the others";
+    let Some(list) = config.get(KEY) else {
+        return match config.count_or("no_rope_layer_interval", 4)? {
+            4 => Ok(()),
+            _ => Err(config.refuse("no_rope_layer_interval", "4")),
+        };
+    };
+    let list = list.as_array().map(Vec::as_slice).unwrap_or_default();
+    let right = (1u64..).zip(list);
+    let right = right.filter(|(i, v)| v.as_u64() == Some(u64::from(!i.is_multiple_of(4))));
+    match list.len() == layers as usize && right.count() == list.len() {
+        true => Ok(()),
+        false => Err(config.refuse(KEY, needed)),
+    }
+}
+
+struct Rope {
+    base: f64,
+    linear: Option<f64>,
+    divisors: Vec<f32>,
+}
+
+fn rope(config: &Config<'_>, head: u32) -> Result<Rope, HuggingFaceError> {
+    // Since version 5 of transformers base and scaling are in one place.
+    let key = ["rope_parameters", "rope_scaling"]
+        .into_iter()
+        .find(|key| config.get(key).is_some());
+    let scaling = Config(key.and_then(|key| config.get(key)).unwrap_or(&Json::Null));
+    let base = match (scaling.get("rope_theta"), config.get("rope_theta")) {
+        (Some(_), _) => scaling.number("rope_theta")?,
+        (None, Some(_)) => config.number("rope_theta")?,
+        (None, None) => 10_000.0,
+    };
+    let mut rope = Rope {
+        base,
+        linear: None,
+        divisors: Vec::new(),
+    };
+    let kind = scaling.get("rope_type").or_else(|| scaling.get("type"));
+    match kind.map_or(Some("default"), Json::as_str) {
+        Some("default") => {}
+        Some("linear") => rope.linear = Some(scaling.number("factor")?),
+        Some("llama3") => rope.divisors = llama3_divisors(&scaling, base, head)?,
+        _ => {
+            let key = key.unwrap_or("rope_scaling");
+            let needed = "of the type default, linear or llama3";
+            return Err(config.refuse(key, needed));
+        }
+    }
+    Ok(rope)
+}
+
+/// Llama 3.1's scaling: wavelengths beyond the original context are stretched by the factor, short ones stay, and those
+/// between go over smoothly.
+///
+/// Source: `_compute_llama3_parameters` in `modeling_rope_utils.py` of `transformers`; here as divisors of the
+/// frequencies.
+fn llama3_divisors(
+    scaling: &Config<'_>,
+    base: f64,
+    head: u32,
+) -> Result<Vec<f32>, HuggingFaceError> {
+    let positive = |key: &str| -> Result<f64, HuggingFaceError> {
+        let value = scaling.number(key)?;
+        match value > 0.0 {
+            true => Ok(value),
+            false => Err(scaling.refuse(key, "a positive number")),
+        }
+    };
+    let factor = positive("factor")?;
+    let (low, high) = (positive("low_freq_factor")?, positive("high_freq_factor")?);
+    let context = positive("original_max_position_embeddings")?;
+    if high <= low {
+        let needed = "more than `low_freq_factor`";
+        return Err(scaling.refuse("high_freq_factor", needed));
+    }
+    let divisor = |pair: u32| {
+        let frequency = base.powf(-2.0 * f64::from(pair) / f64::from(head));
+        let wavelength = std::f64::consts::TAU / frequency;
+        let turns = context / wavelength;
+        let smooth = ((turns - low) / (high - low)).clamp(0.0, 1.0);
+        (1.0 / ((1.0 - smooth) / factor + smooth)) as f32
+    };
+    // A head larger than any that is run is refused with the other sizes.
+    Ok((0..(head / 2).min(1 << 10)).map(divisor).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn llama() -> Json {
+        serde_json::json!({
+            "model_type": "llama", "hidden_act": "silu", "hidden_size": 64, "intermediate_size": 96,
+            "num_hidden_layers": 8, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": null,
+            "max_position_embeddings": 512, "rms_norm_eps": 1e-5, "rope_theta": 500000.0,
+        })
+    }
+
+    fn with(changes: Json) -> Json {
+        let mut json = llama();
+        for (key, value) in changes.as_object().unwrap() {
+            json[key] = value.clone();
+        }
+        json
+    }
+
+    fn metadata(json: &Json) -> (HashMap<String, Value>, Shape) {
+        let mut metadata = HashMap::new();
+        let shape = read(json, &mut metadata).unwrap();
+        (metadata, shape)
+    }
+
+    #[test]
+    fn keys_become_those_of_gguf() {
+        let (m, shape) = metadata(&llama());
+        assert_eq!(m["llama.attention.key_length"], Value::U32(16));
+        assert_eq!(m["llama.attention.head_count_kv"], Value::U32(2));
+        assert_eq!(m["llama.rope.freq_base"], Value::F32(500_000.0));
+        assert!(!shape.tied && shape.rope_divisors.is_empty());
+        assert!(!m.contains_key("llama.attention.sliding_window"));
+        let newer = serde_json::json!({
+            "tie_word_embeddings": true, "rope_theta": null,
+            "rope_parameters": {"rope_type": "linear", "factor": 4.0, "rope_theta": 1000.0},
+        });
+        let (m, shape) = metadata(&with(newer));
+        assert_eq!(m["llama.rope.freq_base"], Value::F32(1000.0));
+        assert_eq!(m["llama.rope.scaling.factor"], Value::F32(4.0));
+        assert!(shape.tied);
+    }
+
+    #[test]
+    fn windows_count_only_where_the_family_uses_them() {
+        let window = |changes| {
+            let json = with(changes);
+            let family = json["model_type"].as_str().unwrap();
+            window(&Config(&json), family, 8)
+        };
+        let mistral = serde_json::json!({"model_type": "mistral", "sliding_window": 99});
+        assert_eq!(window(mistral).unwrap(), Some(99));
+        let unused = serde_json::json!({"model_type": "qwen2", "sliding_window": 99});
+        assert_eq!(window(unused).unwrap(), None);
+        let qwen = |first: u32| {
+            serde_json::json!({
+                "model_type": "qwen2", "sliding_window": 99, "use_sliding_window": true, "max_window_layers": first,
+            })
+        };
+        assert_eq!(window(qwen(8)).unwrap(), None);
+        assert_eq!(window(qwen(0)).unwrap(), Some(99));
+        assert!(window(qwen(3)).is_err());
+    }
+
+    #[test]
+    fn llama3_scaling_divides_long_waves_only() {
+        // Base 1 gives every pair a wavelength of 2 pi: `turns` is what decides.
+        let divisor = |context: f64| {
+            let json = serde_json::json!({
+                "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+                "original_max_position_embeddings": context,
+            });
+            llama3_divisors(&Config(&json), 1.0, 2).unwrap()[0]
+        };
+        let turns = std::f64::consts::TAU;
+        assert_eq!(divisor(5.0 * turns), 1.0);
+        assert_eq!(divisor(0.5 * turns), 8.0);
+        // Half of the way: 1 / (0.5 / 8 + 0.5).
+        assert!((divisor(2.5 * turns) - 16.0 / 9.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn what_is_not_computed_is_refused_by_its_key() {
+        for (changes, word) in [
+            (serde_json::json!({"model_type": "gemma"}), "model_type"),
+            (serde_json::json!({"hidden_act": "gelu"}), "hidden_act"),
+            (serde_json::json!({"hidden_size": "64"}), "hidden_size"),
+            (serde_json::json!({"hidden_size": -1}), "hidden_size"),
+            (serde_json::json!({"rms_norm_eps": null}), "rms_norm_eps"),
+            (
+                serde_json::json!({"rope_scaling": {"type": "yarn"}}),
+                "rope_scaling",
+            ),
+            (
+                serde_json::json!({"rope_scaling": {"type": "llama3"}}),
+                "factor",
+            ),
+            (
+                serde_json::json!({"tie_word_embeddings": 1}),
+                "tie_word_embeddings",
+            ),
+            (
+                serde_json::json!({"model_type": "smollm3", "no_rope_layers": [1, 1, 1, 1, 1, 1, 1, 0]}),
+                "no_rope_layers",
+            ),
+        ] {
+            let error = read(&with(changes), &mut HashMap::new()).err().unwrap();
+            assert!(error.to_string().contains(word), "{error}");
+        }
+        let zero = with(serde_json::json!({"num_attention_heads": 0}));
+        let (m, _) = metadata(&zero);
+        assert_eq!(m["llama.attention.head_count"], Value::U32(0)); // refused with the other sizes
+    }
+}
