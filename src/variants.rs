@@ -15,5 +15,7 @@ pub fn kernels(capabilities: &Capabilities) -> Vec<Kernel> {
     kernels.extend(cache::variants());
     kernels.extend(tree::variants(capabilities));
     kernels.extend(verify::variants());
+    #[cfg(feature = "generate")]
+    kernels.extend(crate::draft::variants());
     kernels
 }

@@ -8,6 +8,8 @@
 //! |---|---|---|
 //! | [`NoDrafter`] | nothing: plain decoding | nothing |
 //! | [`NgramDrafter`] | what followed the last tokens when they occurred before | nothing |
+//! | [`MtpDrafter`] | a chain from a trained layer that reads the target's features | trained weights |
+//! | [`FirstOf`] | what one drafter proposes, and where it has nothing, another | two drafters |
 //!
 //! ```
 //! use sunfleck::draft::{DraftContext, Drafted, Drafter, NgramDrafter, NgramOptions};
@@ -21,23 +23,32 @@
 //! ```
 //!
 //! # Drafters on the GPU
-//! Medusa heads, an MTP module, an early exit or a second model draft on the GPU, where the hidden
-//! state of the last step lies; a read-back a step would cost more than the draft gains. Such a drafter
-//! records its dispatches into the step's encoder, in front of the target's pass, and leaves a tree
-//! blob (the layout of [`tree`](crate::tree)) in a buffer; the target, the verification and the commit
-//! read the nodes from there. It answers with another variant of [`Drafted`], which names that buffer
-//! and the most nodes that it may hold, and gets what it needs to record (the encoder and the buffers
-//! of the last step) as further parts of [`DraftContext`]. Both types are `#[non_exhaustive]` for that:
-//! the trait stays as it is, and a session that has no place for such drafts refuses them with a typed
-//! error.
+//! An MTP module drafts on the GPU, where the features of the last step lie; a read-back inside a draft would
+//! cost more than the draft gains. Such a drafter answers [`Drafted::OnGpu`] with the shape of its tree,
+//! and [`Drafter::record`] records its dispatches into the step's encoder, in front of the target's pass:
+//! they write the drafted tokens into the decoder's tree blob, where the target, the verification and the
+//! commit read them. A step stays one submission and one read-back.
 
+mod first_of;
+mod kernels;
+mod mtp;
 mod ngram;
 mod none;
+mod weights;
 
+pub use first_of::FirstOf;
+pub(crate) use kernels::variants;
+pub use mtp::{MtpDrafter, MtpOptions};
 pub use ngram::{MAX_MATCHES, MAX_NGRAM, NgramDrafter, NgramOptions};
 pub use none::NoDrafter;
+pub use weights::DrafterLoadError;
 
-use crate::tree::{DraftTree, TreeError};
+use wgpu::CommandEncoder;
+
+use crate::{
+    gpu::Gpu,
+    tree::{DraftTree, TreeError},
+};
 
 /// What a drafter may look at, and how much it may propose.
 #[derive(Debug, Clone, Copy)]
@@ -49,15 +60,18 @@ pub struct DraftContext<'a> {
     pub max_nodes: usize,
     /// The most drafted tokens on one path: what the cache and the wanted output still have room for.
     pub max_depth: usize,
+    /// The rows of the target's last pass whose features can be read; see [`Features`].
+    pub features: Features<'a>,
 }
 
 impl<'a> DraftContext<'a> {
-    /// Every part of a context.
+    /// A context in which the target has left no features.
     pub fn new(committed: &'a [u32], max_nodes: usize, max_depth: usize) -> Self {
         DraftContext {
             committed,
             max_nodes,
             max_depth,
+            features: Features::default(),
         }
     }
 
@@ -80,6 +94,56 @@ impl<'a> DraftContext<'a> {
 pub enum Drafted {
     /// In host memory, to be uploaded with the step.
     OnHost(DraftTree),
+    /// On the GPU: a tree of this shape, whose drafted tokens (here only placeholders)
+    /// [`Drafter::record`] writes into the decoder's tree blob.
+    OnGpu(DraftTree),
+}
+
+impl Drafted {
+    /// The tree; one that is on the GPU has placeholders for drafted tokens.
+    pub fn tree(&self) -> &DraftTree {
+        match self {
+            Drafted::OnHost(tree) | Drafted::OnGpu(tree) => tree,
+        }
+    }
+}
+
+/// The rows that the target's last pass computed and that were kept: their features lie in
+/// [`Decoder::features`](crate::model::Decoder::features).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Features<'a> {
+    /// Row of each kept token, in the order of the sequence; empty when there was no pass or the
+    /// sequence was cut since.
+    pub rows: &'a [u32],
+    /// Position of the first of them in the sequence.
+    pub position: u32,
+}
+
+impl<'a> Features<'a> {
+    /// Those of `rows`, whose tokens are the last of the `past` in the cache.
+    pub(crate) fn before(past: u32, rows: &'a [u32]) -> Self {
+        Features {
+            rows,
+            position: past.saturating_sub(rows.len() as u32),
+        }
+    }
+}
+
+/// What a drafter records one submission with.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Recording<'a> {
+    /// The device.
+    pub gpu: &'a Gpu,
+    /// The step's encoder; the target's pass follows.
+    pub encoder: &'a mut CommandEncoder,
+    /// The tokens of the sequence that are known, also those of a prompt that are not computed yet.
+    pub tokens: &'a [u32],
+    /// The features of the last pass.
+    pub features: Features<'a>,
+    /// Whether this step verifies the draft of [`Drafted::OnGpu`] that this drafter just answered with.
+    pub drafting: bool,
 }
 
 /// What became of a draft.
@@ -119,6 +183,16 @@ pub trait Drafter {
     /// # Errors
     /// [`DraftError`] when the context allows no tree, or the drafter failed.
     fn draft(&mut self, context: &DraftContext<'_>) -> Result<Drafted, DraftError>;
+
+    /// Records this drafter's GPU work of one submission. Called for every one, those of a prompt included,
+    /// after the shape of the tree is on its way to the GPU and before the target overwrites the features
+    /// of its last pass.
+    ///
+    /// # Errors
+    /// [`DraftError`] when it can't draft what it answered.
+    fn record(&mut self, _recording: &mut Recording<'_>) -> Result<(), DraftError> {
+        Ok(())
+    }
 
     /// Learns what became of the last draft. Called once a step, after verification.
     fn observe(&mut self, _outcome: &Outcome<'_>) {}

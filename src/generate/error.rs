@@ -64,14 +64,6 @@ pub enum GenerateError {
     /// The drafter's tree can't be used.
     #[error(transparent)]
     Tree(#[from] TreeError),
-    /// The drafter's result is of a kind this session has no place for.
-    #[error(
-        "drafter `{drafter}` left its draft where this session can't take it; use another drafter"
-    )]
-    DraftPlace {
-        /// The drafter's name.
-        drafter: String,
-    },
     /// Tokens can't be chosen so, or the rule does not fit what was drafted.
     #[error(transparent)]
     Choice(#[from] ChoiceError),

@@ -170,6 +170,14 @@ impl Sampler {
         Ok(())
     }
 
+    /// Records the copy of the tokens that a drafter wrote into the decoder's tree of `nodes` nodes: the host
+    /// knows its shape alone.
+    pub fn encode_drafted(&self, encoder: &mut CommandEncoder, tree: &Buffer, nodes: u32) {
+        // Both blobs begin with the tokens; the root's is right.
+        let bytes = u64::from(nodes.saturating_sub(1)) * 4;
+        encoder.copy_buffer_to_buffer(tree, 4, &self.tree, 4, bytes);
+    }
+
     /// Records the verification: of the one row after a prompt, or of a step's tree.
     pub fn encode(&self, pass: &mut ComputePass<'_>, after_prompt: bool) {
         self.bound(after_prompt).verify.encode(pass);

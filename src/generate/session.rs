@@ -6,7 +6,7 @@ use super::{
     step::StepResult,
 };
 use crate::{
-    draft::Drafter,
+    draft::{Drafter, Features},
     gpu::{Gpu, ReadBack},
     model::{Decoder, Paging, StepKind},
     tree::DraftTree,
@@ -28,6 +28,8 @@ pub struct Session {
     pub(super) outcome: ReadBack,
     pub(super) choice: TokenChoice,
     pub(super) sampler: Option<Sampler>,
+    /// Rows of the last pass whose tokens were kept, the last ones in the cache: their features can be read.
+    pub(super) kept: Vec<u32>,
 }
 
 impl Session {
@@ -45,6 +47,7 @@ impl Session {
             dropped: 0,
             choice: TokenChoice::default(),
             sampler: None,
+            kept: Vec::new(),
         }
     }
 
@@ -113,6 +116,8 @@ impl Session {
 
     /// Forgets the keys from `past` on.
     pub(super) fn set_past(&mut self, past: u32) {
+        let kept = past.saturating_sub(Features::before(self.past, &self.kept).position);
+        self.kept.truncate(kept as usize);
         self.past = past;
         if let Some(paging) = &mut self.paging {
             // It fails for a sequence that was freed only, and this one never is.
@@ -198,8 +203,9 @@ impl Session {
                 true => StepKind::LastPrompt,
                 false => StepKind::Prompt,
             };
-            result = Some(self.submit(&tree, kind).await?);
+            result = Some(self.submit(&tree, kind, false).await?);
             self.past += chunk.len() as u32;
+            self.kept = (0..chunk.len() as u32).collect();
             read += chunk.len();
             progress(read, pending.len());
         }

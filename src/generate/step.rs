@@ -4,7 +4,7 @@ use web_time::{Duration, Instant};
 
 use super::{GenerateError, Session};
 use crate::{
-    draft::{self, DraftContext, Drafted},
+    draft::{self, DraftContext, Drafted, Features, Recording},
     model::StepKind,
     tree::DraftTree,
     verify::Outcome,
@@ -67,27 +67,26 @@ impl Session {
             });
         };
         let max_draft = options.max_draft.min(room) as usize;
-        let context = DraftContext::new(
-            &self.committed,
-            max_draft + 1,
-            max_draft.min(max_tokens.saturating_sub(1)),
-        );
+        let context = DraftContext {
+            features: Features::before(self.past, &self.kept),
+            ..DraftContext::new(
+                &self.committed,
+                max_draft + 1,
+                max_draft.min(max_tokens.saturating_sub(1)),
+            )
+        };
         let start = Instant::now();
-        let tree = match self.drafter.draft(&context)? {
-            Drafted::OnHost(tree) => tree,
-            #[allow(unreachable_patterns)] // more kinds will come
-            _ => {
-                return Err(GenerateError::DraftPlace {
-                    drafter: self.drafter.name().to_owned(),
-                });
-            }
+        let (tree, on_gpu) = match self.drafter.draft(&context)? {
+            Drafted::OnHost(tree) => (tree, false),
+            Drafted::OnGpu(tree) => (tree, true),
         };
         let draft_time = start.elapsed();
         let kind = match tree.is_chain() {
             true => StepKind::Chain,
             false => StepKind::Tree,
         };
-        let result = self.submit(&tree, kind).await?;
+        let result = self.submit(&tree, kind, on_gpu).await?;
+        self.kept.clone_from(&result.path);
         self.past += result.path.len() as u32;
         self.committed.extend_from_slice(&result.tokens);
         let accepted = result.path.len() - 1;
@@ -103,11 +102,12 @@ impl Session {
         })
     }
 
-    /// One submission and one read-back.
+    /// One submission and one read-back; `on_gpu` where the drafter writes the tree's drafted tokens on the GPU.
     pub(super) async fn submit(
         &mut self,
         tree: &DraftTree,
         kind: StepKind,
+        on_gpu: bool,
     ) -> Result<StepResult, GenerateError> {
         let samples = !self.choice.is_plain_argmax() && kind != StepKind::Prompt;
         if samples {
@@ -138,6 +138,19 @@ impl Session {
             .gpu
             .device()
             .create_command_encoder(&Default::default());
+        let mut recording = Recording {
+            gpu: &self.gpu,
+            encoder: &mut encoder,
+            tokens: &self.committed,
+            features: Features::before(self.past, &self.kept),
+            drafting: on_gpu,
+        };
+        self.drafter.record(&mut recording)?;
+        if let (Some(sampler), true) = (sampler, on_gpu) {
+            sampler.encode_drafted(&mut encoder, self.decoder.tree(), rows);
+        }
+        // An error from here on leaves no features to draft from.
+        self.kept.clear();
         {
             let mut pass = encoder.begin_compute_pass(&Default::default());
             let keys = self.past + rows;

@@ -23,6 +23,7 @@ mod weights;
 
 pub use architecture::Architecture;
 pub use chat::{ChatError, ChatTemplate};
+pub(crate) use decoder::parts;
 pub use decoder::{Decoder, DecoderOptions, StepKind};
 pub use error::LoadError;
 pub(crate) use fingerprint::Fnv;
@@ -31,3 +32,4 @@ pub use hyperparameters::{Hyperparameters, ModelError};
 pub(crate) use paging::Paging;
 pub use source::{ReaderSource, WeightSource};
 pub use tokenizer::{DecodeStream, Tokenizer, TokenizerError};
+pub(crate) use weights::WeightLoader;

@@ -18,7 +18,7 @@ const WINDOWS: usize = 2;
 const FLUSH: u64 = 32 << 20;
 
 /// Reads tensors of one file into GPU buffers.
-pub(super) struct WeightLoader<'a, S> {
+pub(crate) struct WeightLoader<'a, S> {
     gpu: &'a Gpu,
     gguf: &'a Gguf,
     source: &'a mut S,
@@ -136,6 +136,13 @@ impl<'a, S: WeightSource> WeightLoader<'a, S> {
             matrices.push(self.matrix(&ranges, total_rows).await?);
         }
         Ok(matrices)
+    }
+
+    /// Single rows of one tensor, in the order of `ids`; read fastest where that ascends.
+    pub async fn picked(&mut self, name: &str, ids: &[u32]) -> Result<Matrix, LoadError> {
+        let tensor = self.gguf.tensor(name)?;
+        let ranges: Vec<_> = ids.iter().map(|id| (tensor, u64::from(*id), 1)).collect();
+        self.matrix(&ranges, ids.len() as u64).await
     }
 
     /// Gate and up projections as one matrix, 16 rows of each in turn, the last ones padded with

@@ -26,6 +26,8 @@ pub mod cache;
 pub mod compare;
 #[cfg(feature = "generate")]
 pub mod decoder;
+#[cfg(feature = "generate")]
+pub mod draft;
 pub mod embedding;
 pub mod linear;
 pub mod norm;

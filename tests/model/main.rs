@@ -11,6 +11,7 @@ mod fuzz_seed;
 mod gguf_writer;
 mod hugging_face;
 mod llama_cpp_tokens;
+mod mtp;
 #[path = "../gpu/random.rs"]
 mod random;
 mod refusals;

@@ -12,10 +12,8 @@ fn options(min_ngram: usize, max_ngram: usize, max_tokens: usize) -> NgramOption
 }
 
 fn draft(drafter: &mut NgramDrafter, committed: &[u32]) -> DraftTree {
-    let Drafted::OnHost(tree) = drafter
-        .draft(&DraftContext::new(committed, 64, 64))
-        .unwrap();
-    tree
+    let drafted = drafter.draft(&DraftContext::new(committed, 64, 64));
+    drafted.unwrap().tree().clone()
 }
 
 fn drafted(options: NgramOptions, committed: &[u32]) -> Vec<u32> {
@@ -65,7 +63,8 @@ fn room_bounds_the_draft() {
     {
         let mut drafter = NgramDrafter::new(NgramOptions::default()).unwrap();
         let context = DraftContext::new(&committed, max_nodes, max_depth);
-        let Drafted::OnHost(tree) = drafter.draft(&context).unwrap();
+        let drafted = drafter.draft(&context).unwrap();
+        let tree = drafted.tree();
         assert_eq!(tree.drafted(), expected);
         assert_eq!(tree.tokens()[0], 2);
     }
@@ -75,7 +74,8 @@ fn room_bounds_the_draft() {
 fn limitless_room_gives_a_tree_of_the_largest_size() {
     let mut drafter = NgramDrafter::new(options(2, 4, usize::MAX)).unwrap();
     let context = DraftContext::new(&[1, 2, 1, 2], usize::MAX, usize::MAX);
-    let Drafted::OnHost(tree) = drafter.draft(&context).unwrap();
+    let drafted = drafter.draft(&context).unwrap();
+    let tree = drafted.tree();
     assert_eq!(tree.len(), MAX_NODES);
 }
 

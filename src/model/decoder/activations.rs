@@ -9,7 +9,7 @@ use crate::{
 
 /// Activation buffers, shared by all layers.
 #[derive(Debug)]
-pub(super) struct Activations {
+pub(crate) struct Activations {
     pub residual: Buffer,     // [row, width]
     pub normed: Buffer,       // [row, width]
     pub qkv: Buffer,          // [row, q heads + 2 kv heads, head_dim]
@@ -20,12 +20,12 @@ pub(super) struct Activations {
 }
 
 /// f32s of a row that holds `width` values and is read in blocks of 32.
-pub(super) fn stride(width: u32) -> u32 {
+pub(crate) fn stride(width: u32) -> u32 {
     width.next_multiple_of(32)
 }
 
 /// f32s of a row of queries, keys and values.
-pub(super) fn qkv_width(h: &Hyperparameters) -> u32 {
+pub(crate) fn qkv_width(h: &Hyperparameters) -> u32 {
     (h.head_count + 2 * h.head_count_kv) * h.key_length
 }
 

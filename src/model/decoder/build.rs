@@ -91,7 +91,7 @@ impl Decoder {
             true => loader.values("rope_freqs.weight").await?,
             false => Vec::new(),
         };
-        let table = rope_table(gpu, &h, &rope, &divisors, options.context)?;
+        let table = rope_table(gpu, &h, &rope, &divisors, 0..options.context)?;
         let embedding = loader.stacked(&["token_embd.weight".to_owned()]).await?;
         let stack = Stack {
             gpu,
@@ -143,6 +143,8 @@ impl Decoder {
         let residual_stride = stride(h.embedding_length);
         let decoder = Self {
             embed: Embed::new(gpu, embedding, &step, tokens, residual, residual_stride).await?,
+            embedding: embedding.clone(),
+            residual: activations.residual.clone(),
             layers,
             head,
             commit: Commit::new(gpu, &cache, step.view(), verifier.outcome(), 0, rows).await?,
@@ -175,14 +177,16 @@ fn cache(gpu: &Gpu, h: &Hyperparameters, options: &DecoderOptions) -> Result<KvC
 }
 
 /// `[position, rotated / 2]` of (cos, sin).
-fn rope_table(
+pub(crate) fn rope_table(
     gpu: &Gpu,
     h: &Hyperparameters,
     rope: &RopeShape,
     divisors: &[f32],
-    positions: u32,
+    positions: std::ops::Range<u32>,
 ) -> Result<Buffer, LoadError> {
     let (base, scale) = (f64::from(h.rope_freq_base), f64::from(h.rope_scale));
-    let table = rope.table_divided(positions, base, scale, divisors);
-    Ok(gpu.storage_with("rope table", table.as_flattened())?)
+    let table = rope.table_divided(positions.end, base, scale, divisors);
+    let first = (positions.start * rope.rotated / 2) as usize;
+    let rows = table.get(first..).unwrap_or(&[]);
+    Ok(gpu.storage_with("rope table", rows.as_flattened())?)
 }

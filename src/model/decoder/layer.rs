@@ -21,7 +21,7 @@ use crate::{
 
 /// A layer bound to its buffers.
 #[derive(Debug)]
-pub(super) struct Layer {
+pub(crate) struct Layer {
     attention_norm: RmsNorm,
     qkv: Vec<Linear>,
     bias: Option<Bias>,
@@ -45,7 +45,7 @@ enum GateUp {
 }
 
 /// What the layers of a stack share.
-pub(super) struct Stack<'a> {
+pub(crate) struct Stack<'a> {
     pub gpu: &'a Gpu,
     pub h: &'a Hyperparameters,
     pub step: &'a StepBuffer,
@@ -62,7 +62,7 @@ pub(super) struct Stack<'a> {
 }
 
 /// One linear layer a matrix, their results side by side.
-pub(super) async fn linears(
+pub(crate) async fn linears(
     gpu: &Gpu,
     matrices: &[Matrix],
     epilogue: Epilogue,

@@ -10,7 +10,7 @@ use crate::{
 /// Weights of one layer. A projection is one matrix where its tensors have one type, and several
 /// whose results lie side by side otherwise.
 #[derive(Debug)]
-pub(super) struct LayerWeights {
+pub(crate) struct LayerWeights {
     pub attention_norm: Buffer,          // [width]
     pub qkv: Vec<Matrix>,                // [q heads + 2 kv heads, head_dim] x [width]
     pub biases: Option<Buffer>,          // [q heads + 2 kv heads, head_dim]
@@ -23,7 +23,7 @@ pub(super) struct LayerWeights {
 
 /// Gate and up projection.
 #[derive(Debug)]
-pub(super) enum GateUpWeights {
+pub(crate) enum GateUpWeights {
     /// 16 rows of each in turn: see [`Epilogue::SwiGlu`](crate::ops::Epilogue::SwiGlu).
     Fused(Matrix),
     /// Of different types.
@@ -31,7 +31,7 @@ pub(super) enum GateUpWeights {
 }
 
 /// Name of a tensor of block `i`.
-pub(super) fn block(i: u32, name: &str) -> String {
+pub(crate) fn block(i: u32, name: &str) -> String {
     format!("blk.{i}.{name}.weight")
 }
 

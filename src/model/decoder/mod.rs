@@ -9,6 +9,17 @@ mod layer_weights;
 mod options;
 mod plans;
 
+/// What another stack of layers of the same shape, such as a draft module, is built from.
+pub(crate) mod parts {
+    pub(crate) use super::{
+        activations::{Activations, stride},
+        build::rope_table,
+        layer::{Layer, Stack, linears},
+        layer_weights::{GateUpWeights, LayerWeights},
+        plans::Plans,
+    };
+}
+
 use wgpu::{Buffer, ComputePass};
 
 pub use self::options::{DecoderOptions, StepKind};
@@ -16,7 +27,7 @@ use self::{head::Head, layer::Layer};
 use super::{Hyperparameters, paging::Paging};
 use crate::{
     cache::{Commit, KvCache},
-    ops::{Embed, StepBuffer},
+    ops::{Embed, Matrix, StepBuffer},
     verify::GreedyVerifier,
 };
 
@@ -28,6 +39,8 @@ pub struct Decoder {
     step: StepBuffer,
     blob: Buffer,
     embed: Embed,
+    embedding: Matrix,
+    residual: Buffer, // [row, width]
     layers: Vec<Layer>,
     head: Head,
     verifier: GreedyVerifier,
@@ -77,6 +90,18 @@ impl Decoder {
     /// The buffer that holds the step's tree blob, written by the host or by a drafter.
     pub fn tree(&self) -> &Buffer {
         &self.blob
+    }
+
+    /// The features of the last step's rows: the residual stream after the last layer, before the output
+    /// norm. `[row, width]` of f32, a row every `width` f32s rounded up to a multiple of 32. They last
+    /// until the next step is computed.
+    pub fn features(&self) -> &Buffer {
+        &self.residual
+    }
+
+    /// The embedding matrix, `[token, width]`.
+    pub fn embedding(&self) -> &Matrix {
+        &self.embedding
     }
 
     /// The step: rows and committed keys.

@@ -15,7 +15,7 @@ use crate::{
 
 /// Attention over one cache for prompts, chains and trees, with the workspace they share.
 #[derive(Debug)]
-pub(super) struct Plans {
+pub(crate) struct Plans {
     prompt: PreparedAttention,
     chain: PreparedAttention,
     tree: PreparedAttention,
@@ -24,7 +24,7 @@ pub(super) struct Plans {
 
 /// The attention of one layer, bound for each kind of step.
 #[derive(Debug)]
-pub(super) struct LayerAttention {
+pub(crate) struct LayerAttention {
     pub prompt: Attention,
     pub chain: Attention,
     pub tree: Attention,

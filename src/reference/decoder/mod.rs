@@ -157,6 +157,21 @@ impl Decoder {
         Ok(logits)
     }
 
+    /// As [`forward`](Self::forward), but returns the features `[token, width]`: the residual stream after the
+    /// last layer, before the output norm.
+    ///
+    /// # Errors
+    /// Those of [`forward`](Self::forward).
+    pub fn features(&mut self, tokens: &[u32]) -> Result<Vec<f64>, ReferenceError> {
+        self.truncate(self.committed);
+        let first = self.length;
+        let positions: Vec<usize> = (first..first + tokens.len()).collect();
+        let x = embedding(&self.weights.embedding, tokens, self.config.width)?;
+        let x = self.layers(x, &positions, &Mask::Causal)?;
+        self.committed = self.length;
+        Ok(x)
+    }
+
     /// Reads the nodes of `tree`, each of which sees what was read before and its own ancestors, and
     /// returns their logits `[node, vocab]`. [`commit`](Self::commit) then keeps the accepted path.
     ///
@@ -222,8 +237,20 @@ impl Decoder {
         positions: &[usize],
         mask: &Mask<'_>,
     ) -> Result<Vec<f64>, ReferenceError> {
+        let x = embedding(&self.weights.embedding, tokens, self.config.width)?;
+        let x = self.layers(x, positions, mask)?;
+        self.head(&x)
+    }
+
+    /// The layers over rows `x` of the residual stream `[row, width]` at `positions`, appended to the cache.
+    pub(super) fn layers(
+        &mut self,
+        mut x: Vec<f64>,
+        positions: &[usize],
+        mask: &Mask<'_>,
+    ) -> Result<Vec<f64>, ReferenceError> {
         let config = &self.config;
-        let rows = tokens.len();
+        let rows = positions.len();
         let rotary_positions = rotary_positions(positions)?;
         let turn = Rope {
             frequency_divisors: config.rope_divisors.as_deref(),
@@ -247,7 +274,6 @@ impl Decoder {
             ..AttentionOptions::default()
         };
 
-        let mut x = embedding(&self.weights.embedding, tokens, config.width)?;
         let caches = self.keys.iter_mut().zip(&mut self.values);
         let layers = self.weights.layers.iter().zip(caches);
         for (number, (layer, (keys, values))) in (1..).zip(layers) {
@@ -286,13 +312,19 @@ impl Decoder {
             x = linear(&inner, &layer.down, Some(&x), rows, config.ff, config.width)?;
         }
         self.length += rows;
+        Ok(x)
+    }
 
-        let normed = rms_norm(&x, &self.weights.output_norm, config.eps)?;
+    /// Logits `[row, vocab]` of features `[row, width]`, through the output norm.
+    pub(super) fn head(&self, features: &[f64]) -> Result<Vec<f64>, ReferenceError> {
+        let config = &self.config;
+        let normed = rms_norm(features, &self.weights.output_norm, config.eps)?;
         let output = self
             .weights
             .output
             .as_ref()
             .unwrap_or(&self.weights.embedding);
+        let rows = features.len() / config.width;
         linear(&normed, output, None, rows, config.width, config.vocab)
     }
 }

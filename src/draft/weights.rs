@@ -1,0 +1,165 @@
+//! A drafter's weights from a safetensors file, checked against the model they were trained for.
+
+use safetensors::{Dtype, SafeTensors};
+use wgpu::Buffer;
+
+use crate::{
+    gpu::{Gpu, GpuError},
+    model::LoadError,
+    ops::{Matrix, MatrixWriter, WeightType},
+};
+
+/// Why a drafter can't be loaded.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DrafterLoadError {
+    /// The file is no safetensors file, or is damaged.
+    #[error("the drafter's weights are no valid safetensors file: {message}")]
+    File {
+        /// What is wrong.
+        message: String,
+    },
+    /// A tensor is missing.
+    #[error(
+        "the drafter's weights lack the tensor `{tensor}`; give the file of this kind of drafter"
+    )]
+    Missing {
+        /// Its name.
+        tensor: String,
+    },
+    /// A tensor has a shape that the model does not.
+    #[error(
+        "tensor `{tensor}` of the drafter has shape {given:?}, but the model needs {needed:?}: \
+         these weights were trained for another model"
+    )]
+    Shape {
+        /// Its name.
+        tensor: String,
+        /// Shape in the file.
+        given: Vec<usize>,
+        /// Shape that fits the model.
+        needed: Vec<usize>,
+    },
+    /// A tensor of a type other than F16.
+    #[error("tensor `{tensor}` of the drafter is stored as {given}; the kernels take F16")]
+    Type {
+        /// Its name.
+        tensor: String,
+        /// Its type.
+        given: String,
+    },
+    /// The draft vocabulary names a token that the model does not have.
+    #[error("the draft vocabulary needs token ids below {vocabulary}, but has {given}")]
+    Vocabulary {
+        /// Ids the model has.
+        vocabulary: u32,
+        /// What was given.
+        given: String,
+    },
+    /// The model's own part failed.
+    #[error(transparent)]
+    Model(#[from] LoadError),
+    /// The device refused a kernel or buffer.
+    #[error(transparent)]
+    Gpu(#[from] GpuError),
+}
+
+/// The tensors of one file.
+pub(super) struct WeightFile<'a> {
+    gpu: &'a Gpu,
+    tensors: SafeTensors<'a>,
+}
+
+impl<'a> WeightFile<'a> {
+    pub fn new(gpu: &'a Gpu, bytes: &'a [u8]) -> Result<Self, DrafterLoadError> {
+        let tensors = SafeTensors::deserialize(bytes).map_err(|error| DrafterLoadError::File {
+            message: error.to_string(),
+        })?;
+        Ok(Self { gpu, tensors })
+    }
+
+    /// The bytes of an F16 tensor of the given shape.
+    fn bytes(&self, name: &str, shape: &[u32]) -> Result<&[u8], DrafterLoadError> {
+        let tensor = || name.to_owned();
+        let view = (self.tensors.tensor(name))
+            .map_err(|_| DrafterLoadError::Missing { tensor: tensor() })?;
+        let needed: Vec<usize> = shape.iter().map(|&n| n as usize).collect();
+        if view.shape() != needed {
+            return Err(DrafterLoadError::Shape {
+                tensor: tensor(),
+                given: view.shape().to_vec(),
+                needed,
+            });
+        }
+        if view.dtype() != Dtype::F16 {
+            return Err(DrafterLoadError::Type {
+                tensor: tensor(),
+                given: format!("{:?}", view.dtype()),
+            });
+        }
+        let slice: &[u8] = self.tensors.tensor(name).map_or(&[], |view| view.data());
+        Ok(slice)
+    }
+
+    /// A vector as f32.
+    pub fn vector(&self, name: &str, width: u32) -> Result<Buffer, DrafterLoadError> {
+        let values: Vec<f32> = (self.bytes(name, &[width])?.chunks_exact(2))
+            .map(|b| half::f16::from_le_bytes([b[0], b[1]]).to_f32())
+            .collect();
+        Ok(self.gpu.storage_with(name, &values)?)
+    }
+
+    /// The rows of several tensors `[rows, columns]`, one after the other.
+    pub fn stacked(&self, parts: &[(&str, u32)], columns: u32) -> Result<Matrix, DrafterLoadError> {
+        let rows = parts.iter().map(|part| part.1).sum();
+        let mut writer = MatrixWriter::new(self.gpu, "draft", WeightType::F16, rows, columns)?;
+        for (name, rows) in parts {
+            writer.push_rows(self.bytes(name, &[*rows, columns])?);
+        }
+        Ok(writer.finish())
+    }
+
+    /// Columns `first..first + columns` of a tensor `[rows, all]`.
+    pub fn columns(
+        &self,
+        name: &str,
+        [rows, all]: [u32; 2],
+        first: u32,
+        columns: u32,
+    ) -> Result<Matrix, DrafterLoadError> {
+        let mut writer = MatrixWriter::new(self.gpu, name, WeightType::F16, rows, columns)?;
+        let bytes = self.bytes(name, &[rows, all])?;
+        for row in bytes.chunks_exact(all as usize * 2) {
+            writer.push_rows(&row[first as usize * 2..][..columns as usize * 2]);
+        }
+        Ok(writer.finish())
+    }
+
+    /// Gate and up projection `[rows, columns]`, 16 rows of each in turn, padded with zeros.
+    pub fn gate_up(
+        &self,
+        gate: &str,
+        up: &str,
+        rows: u32,
+        columns: u32,
+    ) -> Result<Matrix, DrafterLoadError> {
+        const HALF: u32 = 16;
+        let padded = rows.next_multiple_of(HALF);
+        let row_bytes = columns as usize * 2;
+        let tensors = [
+            self.bytes(gate, &[rows, columns])?,
+            self.bytes(up, &[rows, columns])?,
+        ];
+        let mut writer = MatrixWriter::new(self.gpu, gate, WeightType::F16, 2 * padded, columns)?;
+        let zeros = vec![0; row_bytes];
+        for first in (0..padded).step_by(HALF as usize) {
+            for tensor in tensors {
+                for row in first..first + HALF {
+                    let at = row as usize * row_bytes;
+                    writer.push_rows(tensor.get(at..at + row_bytes).unwrap_or(&zeros));
+                }
+            }
+        }
+        Ok(writer.finish())
+    }
+}

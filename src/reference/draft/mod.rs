@@ -1,0 +1,5 @@
+//! Drafters that read a decoder's features.
+
+mod mtp;
+
+pub use mtp::{Mtp, MtpWeights};
