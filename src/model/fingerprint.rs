@@ -28,20 +28,9 @@ impl Fnv {
 /// Hash of what decides a model's keys and values: the constants of rotation and norm, and tensors as they are
 /// loaded: names, types and some of their bytes.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Fingerprint(Fnv);
+pub(crate) struct Fingerprint(Fnv);
 
 impl Fingerprint {
-    /// Of no tensor yet.
-    pub fn new(h: &Hyperparameters) -> Self {
-        let mut hash = Fnv::new();
-        for value in [h.rope_freq_base, h.rope_scale, h.rms_epsilon] {
-            hash.add(&value.to_bits().to_le_bytes());
-        }
-        hash.add(&h.head_count.to_le_bytes());
-        hash.add(&h.rope_dimension_count.to_le_bytes());
-        Self(hash)
-    }
-
     /// Takes bytes of a tensor, from byte `start` on.
     pub fn add(&mut self, tensor: &TensorInfo, start: u64, bytes: &[u8]) {
         self.0.add(tensor.name.as_bytes());
@@ -50,8 +39,22 @@ impl Fingerprint {
         self.0.add(&bytes[..bytes.len().min(SAMPLE)]);
     }
 
-    pub fn value(self) -> u64 {
-        self.0.value()
+    /// With the constants of the model that the tensors are of.
+    pub fn of_model(self, h: &Hyperparameters) -> u64 {
+        let mut hash = self.0;
+        for value in [h.rope_freq_base, h.rope_scale, h.rms_epsilon] {
+            hash.add(&value.to_bits().to_le_bytes());
+        }
+        hash.add(&h.head_count.to_le_bytes());
+        hash.add(&h.rope_dimension_count.to_le_bytes());
+        hash.value()
+    }
+}
+
+impl Default for Fingerprint {
+    /// Of no tensor yet.
+    fn default() -> Self {
+        Self(Fnv::new())
     }
 }
 

@@ -57,7 +57,6 @@ impl<'a, S: WeightSource> WeightLoader<'a, S> {
         gpu: &'a Gpu,
         gguf: &'a Gguf,
         source: &'a mut S,
-        fingerprint: Fingerprint,
         progress: &'a mut dyn FnMut(u64, u64),
     ) -> Self {
         let total = gguf.tensors().iter().map(|t| t.byte_len).sum();
@@ -70,13 +69,13 @@ impl<'a, S: WeightSource> WeightLoader<'a, S> {
             read: 0,
             flushed: 0,
             windows: Vec::new(),
-            fingerprint,
+            fingerprint: Fingerprint::default(),
         }
     }
 
     /// Of what was read so far.
-    pub fn fingerprint(&self) -> u64 {
-        self.fingerprint.value()
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.fingerprint
     }
 
     /// A vector, such as the weight of a norm, as f32 padded with zeros to a multiple of 4.

@@ -16,8 +16,8 @@ use crate::{
     cache::{CacheShape, Commit, KvCache, PoolOptions, RopeShape},
     gpu::{BufferView, Gpu},
     model::{
-        Gguf, Hyperparameters, LoadError, ReaderSource, WeightSource, fingerprint::Fingerprint,
-        paging::Paging, weights::WeightLoader,
+        Gguf, Hyperparameters, LoadError, ReaderSource, WeightSource, paging::Paging,
+        weights::WeightLoader,
     },
     ops::{Embed, StepBuffer},
     tree::{self, BlobField},
@@ -86,7 +86,7 @@ impl Decoder {
         };
         let plans = Plans::prepare(gpu, &h, &cache, rows).await?;
 
-        let mut loader = WeightLoader::new(gpu, gguf, source, Fingerprint::new(&h), progress);
+        let mut loader = WeightLoader::new(gpu, gguf, source, progress);
         let divisors = match h.rope_divisors {
             true => loader.values("rope_freqs.weight").await?,
             false => Vec::new(),
@@ -152,7 +152,7 @@ impl Decoder {
             cache,
             verifier,
             bytes: gpu.allocated_bytes() - allocated_before,
-            fingerprint: loader.fingerprint(),
+            fingerprint: loader.fingerprint().of_model(&h),
             step,
             blob,
             options,
