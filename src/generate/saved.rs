@@ -205,6 +205,8 @@ impl Session {
         }
         self.committed = tokens;
         self.dropped = header.dropped;
+        // Features of the last pass belong to the tokens of before.
+        self.kept.clear();
         self.set_past(header.past);
         self.drafter.reset();
         Ok(())
