@@ -4,7 +4,7 @@
 //! # Overview
 //! - [`attention`]: tiled online-softmax attention as problem, plan, prepare, bind, encode, on the
 //!   caller's device, buffers and pass; its [`walkthrough`](attention::walkthrough) has drawings.
-//! - [`tree`] and [`verify`]: draft trees, and which of their tokens are kept.
+//! - [`tree`] and [`verify`]: draft trees, and which of their tokens are kept; one tree with numbers in [`verify::walkthrough`].
 //! - [`cache`]: where keys and values live: contiguous or paged, floats or quantised; append and commit.
 //! - [`ops`]: the other kernels of a decoder, among them linear layers on quantised weights.
 //! - [`gpu`]: the caller's device and what the kernels may use of it.

@@ -39,6 +39,7 @@ mod tests {
             ("tile", include_str!("../../docs/attention-tile.svg")),
             ("merge", include_str!("../../docs/attention-merge.svg")),
             ("tree", include_str!("../../docs/attention-tree.svg")),
+            ("verified", include_str!("../../docs/verification-tree.svg")),
         ]
         .map(|(name, drawing)| definition(name, drawing))
         .join("\n")

@@ -234,6 +234,50 @@ pub struct DynamicTreeIo<'a> {
 /// [`tokens`](Self::tokens), then [`encode_level`](Self::encode_level);
 /// [`encode_finish`](Self::encode_finish). After each level the [`drafting`](Self::drafting) blob is a valid tree of
 /// the nodes that the draft model runs on, the present ones last.
+///
+/// ```
+/// use sunfleck::tree::{DraftTree, DrawKind, DynamicTree, DynamicTreeIo, DynamicTreeShape};
+/// use sunfleck::{gpu::Gpu, wgpu};
+///
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// # let instance = wgpu::Instance::default();
+/// # let adapter = instance.request_adapter(&Default::default()).await?;
+/// # let (device, queue) = adapter.request_device(&Default::default()).await?;
+/// let gpu = Gpu::new(&device, &queue);
+/// // Two levels of at most two nodes with two candidates each; the best four nodes, the root included.
+/// let shape = DynamicTreeShape::new(2, 2, 2, 4, 4);
+/// let logits = gpu.storage("logits", 2 * 4 * 4)?; // [width, vocabulary]
+/// let blob = gpu.storage_with("tree", &DraftTree::root_only(2).blob(4)?)?;
+/// let lengths = gpu.storage_with("lengths", &[1u32, 17, 0, 0])?;
+/// let dynamic = DynamicTree::new(&gpu, &shape, &DynamicTreeIo {
+///     logits: (&logits).into(),
+///     tree: (&blob).into(),
+///     lengths: (&lengths).into(),
+///     map: None,
+/// }).await?;
+/// // In place of a draft model: after the root token 1 is likelier than 3, after both of them only 0 is likely.
+/// let levels = [[[0.0f32, 9.0, 0.0, 8.5], [0.0; 4]], [[9.0, 0.0, 0.0, 0.0], [9.0, 0.0, 0.0, 0.0]]];
+/// for (level, rows) in (0..).zip(&levels) {
+///     queue.write_buffer(&logits, 0, bytemuck::cast_slice(rows.as_flattened()));
+///     let mut encoder = device.create_command_encoder(&Default::default());
+///     let mut pass = encoder.begin_compute_pass(&Default::default());
+///     if level == 0 {
+///         dynamic.encode_begin(&mut pass);
+///     }
+///     dynamic.encode_level(&mut pass, level);
+///     if level + 1 == shape.depth {
+///         dynamic.encode_finish(&mut pass);
+///     }
+///     drop(pass);
+///     queue.submit([encoder.finish()]);
+/// }
+///
+/// let tree = DraftTree::from_blob(&gpu.read_buffer(&blob).await?, 4, DrawKind::TopK)?;
+/// assert_eq!(tree.to_text(|token| token.to_string()), "2\n├─ 1\n│  └─ 0\n└─ 3\n");
+/// # Ok(())
+/// # }
+/// # pollster::block_on(example()).unwrap();
+/// ```
 #[derive(Clone, Debug)]
 pub struct DynamicTree {
     shape: DynamicTreeShape,

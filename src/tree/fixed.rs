@@ -52,6 +52,38 @@ pub struct FixedTreeIo<'a> {
 /// A tree of a fixed shape whose nodes take the likeliest tokens of Medusa heads (Cai et al. 2024, section
 /// 2.1.2), bound to its buffers: on the GPU what [`DraftTree::from_paths`] is on the CPU. A node whose head has too
 /// few numbers is left out with all below it.
+///
+/// ```
+/// use sunfleck::tree::{DraftTree, DrawKind, FixedTree, FixedTreeIo};
+/// use sunfleck::{gpu::Gpu, wgpu};
+///
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// # let instance = wgpu::Instance::default();
+/// # let adapter = instance.request_adapter(&Default::default()).await?;
+/// # let (device, queue) = adapter.request_device(&Default::default()).await?;
+/// let gpu = Gpu::new(&device, &queue);
+/// // The first head's two likeliest tokens, and after the likelier one the second head's likeliest.
+/// let paths: [&[usize]; 3] = [&[0], &[1], &[0, 0]];
+/// let logits = [[0.0f32, 3.0, 0.0, 2.0], [5.0, 0.0, 0.0, 0.0]]; // [head, vocabulary]
+/// let logits = gpu.storage_with("logits", logits.as_flattened())?;
+/// let blob = gpu.storage_with("tree", &DraftTree::root_only(2).blob(4)?)?;
+/// let lengths = gpu.storage_with("lengths", &[1u32, 17, 0, 0])?;
+/// let fixed = FixedTree::new(&gpu, 1, &paths, 2, 4, 4, &FixedTreeIo {
+///     logits: (&logits).into(),
+///     tree: (&blob).into(),
+///     lengths: (&lengths).into(),
+///     map: None,
+/// }).await?;
+/// let mut encoder = device.create_command_encoder(&Default::default());
+/// fixed.encode(&mut encoder.begin_compute_pass(&Default::default()));
+/// queue.submit([encoder.finish()]);
+///
+/// let tree = DraftTree::from_blob(&gpu.read_buffer(&blob).await?, 4, DrawKind::TopK)?;
+/// assert_eq!(tree.to_text(|token| token.to_string()), "2\n├─ 1\n│  └─ 0\n└─ 3\n");
+/// # Ok(())
+/// # }
+/// # pollster::block_on(example()).unwrap();
+/// ```
 #[derive(Clone, Debug)]
 pub struct FixedTree {
     top: TopK,

@@ -79,6 +79,7 @@ mod request;
 mod rule;
 mod sampling;
 mod verdict;
+pub mod walkthrough;
 
 pub use call::{Verify, VerifyIo};
 pub use error::VerifyError;
