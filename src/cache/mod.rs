@@ -21,6 +21,7 @@
 
 mod append;
 mod commit;
+mod contents;
 mod copies;
 mod error;
 mod kv_cache;

@@ -64,7 +64,8 @@ impl CacheShape {
         }
     }
 
-    pub(super) fn check(&self) -> Result<(), CacheError> {
+    /// Refuses sizes that no cache has.
+    pub(crate) fn check(&self) -> Result<(), CacheError> {
         for (name, size) in [("layers", self.layers), ("kv_heads", self.kv_heads)] {
             if size == 0 {
                 return Err(CacheError::Zero { name });

@@ -25,7 +25,8 @@ pub struct TokenChoice {
     pub sampling: Sampling,
     /// Key of the random numbers.
     pub seed: u64,
-    /// Report the log-probabilities of each token, and those of this many likeliest tokens beside it.
+    /// `Some(0)` reports the log-probabilities of each token of the answer. Likelier tokens beside it are not
+    /// reported yet, so that any other number is refused.
     pub log_probabilities: Option<u32>,
 }
 
@@ -50,6 +51,15 @@ pub enum ChoiceError {
     /// A number of the rule is out of range, or the rule does not fit the draft.
     #[error(transparent)]
     Rule(#[from] RuleError),
+    /// Log-probabilities of tokens beside the chosen one.
+    #[error(
+        "log-probabilities of the {given} likeliest tokens were asked for, but only those of the chosen token \
+         are reported; use `log_probabilities: Some(0)`"
+    )]
+    Likeliest {
+        /// Tokens asked for.
+        given: u32,
+    },
 }
 
 impl TokenChoice {
@@ -69,6 +79,9 @@ impl TokenChoice {
     /// [`ChoiceError`].
     pub fn check(&self) -> Result<(), ChoiceError> {
         self.sampling.check()?;
+        if let Some(given @ 1..) = self.log_probabilities {
+            return Err(ChoiceError::Likeliest { given });
+        }
         // A tree that every rule fits: what remains are the rule's own numbers.
         self.rule
             .check(&crate::tree::DraftTree::root_only(0), false)?;
@@ -139,5 +152,14 @@ mod tests {
             ..TokenChoice::default()
         };
         assert!(matches!(refused.check(), Err(ChoiceError::Rule(_))));
+        let likeliest = |given| TokenChoice {
+            log_probabilities: Some(given),
+            ..TokenChoice::default()
+        };
+        assert_eq!(likeliest(0).check(), Ok(()));
+        assert_eq!(
+            likeliest(5).check(),
+            Err(ChoiceError::Likeliest { given: 5 })
+        );
     }
 }

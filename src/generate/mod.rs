@@ -10,6 +10,7 @@
 //! | [`TokenChoice`] | rule of acceptance, temperature and the other sampling options, seed |
 //! | [`TokenStream`] | the tokens of an answer, with log-probabilities where they are asked for |
 //! | [`TextStream`], [`StopStrings`] | its text, up to a stop string |
+//! | [`Session::save`], [`Session::restore`] | a session as bytes, to go on later |
 //! | [`CancelHandle`] | ends an answer from elsewhere |
 
 mod cancel;
@@ -17,6 +18,7 @@ mod choice;
 mod context;
 mod error;
 mod sampler;
+mod saved;
 mod session;
 mod statistics;
 mod step;
@@ -27,6 +29,7 @@ mod text;
 pub use cancel::CancelHandle;
 pub use choice::{ChoiceError, TokenChoice};
 pub use error::GenerateError;
+pub use saved::SavedSessionError;
 pub use session::Session;
 pub use statistics::Statistics;
 pub use step::{LogProbabilities, Step};

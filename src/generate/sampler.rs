@@ -85,6 +85,7 @@ impl Sampler {
         };
         let of_one = VerifyProblem {
             max_nodes: 1,
+            tree_stride: 1,
             ..of_step
         };
         let place = StepBuffer::new(gpu, 1, 0)?;

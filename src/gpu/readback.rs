@@ -2,6 +2,7 @@
 
 use std::{
     future::Future,
+    ops::Range,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, Waker},
@@ -37,6 +38,18 @@ impl ReadBack {
             .size()
             .min(source.size().saturating_sub(offset));
         encoder.copy_buffer_to_buffer(source, offset, &self.staging, 0, size);
+    }
+
+    /// Records the copy of the bytes `from` of `source` to the byte `at`.
+    pub(crate) fn encode_part(
+        &self,
+        encoder: &mut CommandEncoder,
+        source: &Buffer,
+        from: Range<u64>,
+        at: u64,
+    ) {
+        let size = from.end - from.start;
+        encoder.copy_buffer_to_buffer(source, from.start, &self.staging, at, size);
     }
 
     /// Waits for the submitted copy and returns the bytes.

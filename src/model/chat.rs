@@ -25,6 +25,12 @@ pub enum ChatError {
     /// The template left the user's text out.
     #[error("the model's chat template shows no user text; give the prompt as it is (--raw)")]
     TextMissing,
+    /// The template leaves earlier answers out.
+    #[error(
+        "the model's chat template shows no earlier answer, so that a chat can't go on; give each turn as it is \
+         (--raw)"
+    )]
+    AnswerMissing,
     /// The text can't be tokenised.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
@@ -41,6 +47,9 @@ const MAX_TEMPLATE_BYTES: usize = 1 << 20;
 /// Stands for the user's text while the template is rendered: a private-use character, which no
 /// template has.
 const PLACEHOLDER: char = '\u{f8fa}';
+
+/// Stands for an answer.
+const ANSWER: char = '\u{f8fb}';
 
 /// A model's chat template.
 #[derive(Clone, Debug)]
@@ -143,34 +152,66 @@ impl ChatTemplate {
     pub fn user_turn(&self, tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>, ChatError> {
         // Spaces around the placeholder tell whether the template trims the text.
         let prompt = self.render(&[("user", &format!(" {PLACEHOLDER} "))])?;
-        if !prompt.contains(PLACEHOLDER) {
-            return Err(ChatError::TextMissing);
-        }
-        let fixed: Vec<&str> = prompt.split(PLACEHOLDER).collect();
-        let last = fixed.len() - 1;
-        let mut parts = Vec::new();
-        let mut text_before = None; // what the template shows of the text, where it shows it
-        for (i, mut part) in fixed.into_iter().enumerate() {
-            if let Some(mut shown) = text_before.take() {
-                match part.strip_prefix(' ') {
-                    Some(rest) => part = rest,
-                    None => shown = str::trim_end(shown),
-                }
-                parts.push((shown, false));
-            }
-            if i < last {
-                text_before = Some(match part.strip_suffix(' ') {
-                    Some(rest) => {
-                        part = rest;
-                        text
-                    }
-                    None => text.trim_start(),
-                });
-            }
-            parts.push((part, true));
-        }
-        Ok(tokenizer.with_begin(tokenizer.encode_parts(parts)?))
+        let ids = encode_around(tokenizer, &prompt, text)?;
+        Ok(tokenizer.with_begin(ids))
     }
+
+    /// Token ids of what follows an answer in a conversation: the end of the answer's turn, and one more user turn.
+    /// Where the answer's last token, `last`, ends its turn already, it is not repeated.
+    ///
+    /// # Errors
+    /// [`ChatError::Template`], [`ChatError::TextMissing`], [`ChatError::AnswerMissing`].
+    pub fn next_turn(
+        &self,
+        tokenizer: &Tokenizer,
+        last: Option<u32>,
+        text: &str,
+    ) -> Result<Vec<u32>, ChatError> {
+        let answer = ANSWER.to_string();
+        let user = format!(" {PLACEHOLDER} ");
+        let prompt = self.render(&[("user", "-"), ("assistant", &answer), ("user", &user)])?;
+        let (_, following) = prompt.rsplit_once(ANSWER).ok_or(ChatError::AnswerMissing)?;
+        let mut ids = encode_around(tokenizer, following, text)?;
+        let is_end = |id: u32| tokenizer.is_end(id);
+        if let (Some(last), Some(&first)) = (last, ids.first())
+            && is_end(last)
+            && is_end(first)
+        {
+            ids.remove(0);
+        }
+        Ok(ids)
+    }
+}
+
+/// Token ids of a rendered `prompt` with `text` for the placeholder between two spaces.
+fn encode_around(tokenizer: &Tokenizer, prompt: &str, text: &str) -> Result<Vec<u32>, ChatError> {
+    if !prompt.contains(PLACEHOLDER) {
+        return Err(ChatError::TextMissing);
+    }
+    let fixed: Vec<&str> = prompt.split(PLACEHOLDER).collect();
+    let last = fixed.len() - 1;
+    let mut parts = Vec::new();
+    let mut text_before = None; // what the template shows of the text, where it shows it
+    for (i, mut part) in fixed.into_iter().enumerate() {
+        if let Some(mut shown) = text_before.take() {
+            match part.strip_prefix(' ') {
+                Some(rest) => part = rest,
+                None => shown = str::trim_end(shown),
+            }
+            parts.push((shown, false));
+        }
+        if i < last {
+            text_before = Some(match part.strip_suffix(' ') {
+                Some(rest) => {
+                    part = rest;
+                    text
+                }
+                None => text.trim_start(),
+            });
+        }
+        parts.push((part, true));
+    }
+    Ok(tokenizer.encode_parts(parts)?)
 }
 
 /// Takes a rendered prompt, but no endless one.

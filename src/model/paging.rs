@@ -53,6 +53,18 @@ impl Paging {
         self.pager.commit(self.sequence, rows)
     }
 
+    /// Pages of the sequence, of its first tokens first; [`NO_PAGE`](crate::cache::NO_PAGE) past the last one.
+    pub fn pages(&self) -> Vec<u32> {
+        self.pager.table()
+    }
+
+    /// Forgets the sequence, and makes room for another one of `tokens` committed tokens.
+    pub fn refill(&mut self, gpu: &Gpu, cache: &KvCache, tokens: u32) -> Result<(), CacheError> {
+        self.truncate(0)?;
+        self.reserve(gpu, cache, tokens)?;
+        self.commit(tokens)
+    }
+
     /// Goes back to the first `len` tokens.
     pub fn truncate(&mut self, len: u32) -> Result<(), CacheError> {
         let len = len.min(self.pager.len(self.sequence)?);

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use wgpu::Buffer;
 
-use super::{GgmlType, Gguf, LoadError, TensorInfo, WeightSource, gguf};
+use super::{GgmlType, Gguf, LoadError, TensorInfo, WeightSource, fingerprint::Fingerprint, gguf};
 use crate::{
     gpu::Gpu,
     ops::{Matrix, MatrixWriter, WeightType},
@@ -27,6 +27,7 @@ pub(crate) struct WeightLoader<'a, S> {
     read: u64,
     flushed: u64,
     windows: Vec<Window>,
+    fingerprint: Fingerprint,
 }
 
 /// Bytes of one tensor that were read together.
@@ -68,7 +69,13 @@ impl<'a, S: WeightSource> WeightLoader<'a, S> {
             read: 0,
             flushed: 0,
             windows: Vec::new(),
+            fingerprint: Fingerprint::default(),
         }
+    }
+
+    /// Of what was read so far.
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.fingerprint
     }
 
     /// A vector, such as the weight of a norm, as f32 padded with zeros to a multiple of 4.
@@ -227,6 +234,7 @@ impl<'a, S: WeightSource> WeightLoader<'a, S> {
         };
         (self.source.read_at(offset, &mut window.bytes).await)
             .map_err(|error| gguf::read_failed(tensor, &wanted, error))?;
+        self.fingerprint.add(tensor, range.start, &window.bytes);
         bytes.extend_from_slice(&window.bytes[..(range.end - range.start) as usize]);
         let same = (self.windows.iter()).position(|old| old.tensor_offset == tensor.offset);
         match same {

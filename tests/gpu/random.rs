@@ -1,5 +1,7 @@
 //! Seeded random inputs: the same in every run.
 
+#![allow(dead_code)] // each test binary uses a part
+
 /// SplitMix64 (Steele, Lea and Flood 2014).
 pub struct Random(pub u64);
 

@@ -16,6 +16,7 @@ mod mtp;
 mod random;
 mod refusals;
 mod sampling;
+mod saved;
 mod sessions;
 mod shards;
 mod smollm;

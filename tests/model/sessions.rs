@@ -27,7 +27,7 @@ fn session(gpu: &TestGpu, options: DecoderOptions) -> Session {
     open(&gpu.gpu, &file.bytes(), options, Box::new(NoDrafter))
 }
 
-fn on_one_adapter(test: impl Fn(&TestGpu)) {
+pub fn on_one_adapter(test: impl Fn(&TestGpu)) {
     on_every_adapter(|gpu| {
         if !gpu.is_slow() && gpu.name.contains("all features") {
             test(gpu);

@@ -113,7 +113,7 @@ pub fn benchmarks() -> Result<Vec<Target>> {
     Ok(targets_in(&metadata()?, "bench"))
 }
 
-/// The crate's integration tests, in the order of their names.
+/// The crate's integration tests that can run elsewhere, in the order of their names.
 pub fn tests() -> Result<Vec<Target>> {
     Ok(targets_in(&metadata()?, "test"))
 }
@@ -157,6 +157,8 @@ fn targets_in(metadata: &Value, kind: &str) -> Vec<Target> {
         .filter(|package| package["name"] == "sunfleck")
         .flat_map(|package| list(&package["targets"]))
         .filter(|target| holds(&target["kind"], kind))
+        // Tests of the program run it where cargo built it, so they can't go elsewhere.
+        .filter(|target| kind != "test" || !holds(&target["required-features"], "cli"))
         .filter_map(|target| {
             Some(Target {
                 name: target["name"].as_str()?.to_owned(),
@@ -216,6 +218,8 @@ not json
             {"name": "sunfleck", "targets": [
                 {"kind": ["lib"], "name": "sunfleck"},
                 {"kind": ["bench"], "name": "generate", "required-features": ["generate"]},
+                {"kind": ["test"], "name": "cli", "required-features": ["cli"]},
+                {"kind": ["test"], "name": "gpu"},
                 {"kind": ["bench"], "name": "attention"}]}]});
         let target = |name: &str, model| Target {
             name: name.into(),
@@ -225,7 +229,7 @@ not json
             targets_in(&metadata, "bench"),
             [target("attention", false), target("generate", true)]
         );
-        assert_eq!(targets_in(&metadata, "test"), []);
+        assert_eq!(targets_in(&metadata, "test"), [target("gpu", false)]);
         assert!(targets_in(&Value::Null, "bench").is_empty());
     }
 }

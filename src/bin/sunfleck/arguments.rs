@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use sunfleck::attention::Element;
 
-use crate::sampling::Sampling;
+use crate::{color::ColorWhen, sampling::Sampling};
 
 /// Text generation with speculative decoding on any GPU.
 #[derive(Debug, Parser)]
@@ -18,7 +18,7 @@ pub struct Arguments {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Answer a prompt; the text streams to standard output, everything else to standard error.
-    Generate(Generate),
+    Generate(Box<Generate>),
     /// List the GPU adapters of this machine.
     Adapters {
         /// Print a JSON array.
@@ -31,7 +31,7 @@ pub enum Command {
 pub struct Generate {
     /// The prompt; `-` reads it from standard input.
     #[arg(
-        required_unless_present = "prompt_tokens",
+        required_unless_present_any = ["prompt_tokens", "interactive"],
         conflicts_with = "prompt_tokens"
     )]
     pub prompt: Option<String>,
@@ -39,6 +39,24 @@ pub struct Generate {
     /// A file with the prompt as a JSON array of token ids, used as it is.
     #[arg(long, value_name = "FILE")]
     pub prompt_tokens: Option<PathBuf>,
+
+    /// Chat: read turn after turn from standard input, the prompt first if there is one. Ctrl-C ends an answer,
+    /// Ctrl-D the chat; /help lists the commands.
+    #[arg(short, long, conflicts_with_all = ["json", "prompt_tokens"])]
+    pub interactive: bool,
+
+    /// Go on with a session that --save-session or /save wrote; the prompt is its next turn.
+    #[arg(long, value_name = "FILE")]
+    pub load_session: Option<PathBuf>,
+
+    /// Write the session to this file at the end: tokens, keys and values.
+    #[arg(long, value_name = "FILE")]
+    pub save_session: Option<PathBuf>,
+
+    /// Colour the answer by how its tokens came about: drafted and kept, bonus after a draft, or plain. `auto`
+    /// does so on a terminal where NO_COLOR is not set.
+    #[arg(long, value_enum, default_value_t = ColorWhen::Auto, value_name = "WHEN")]
+    pub color: ColorWhen,
 
     /// Use the prompt as it is, without the model's chat template.
     #[arg(long)]
@@ -50,10 +68,29 @@ pub struct Generate {
     #[arg(long, value_name = "FILE.gguf", env = "SUNFLECK_MODEL")]
     pub model: PathBuf,
 
-    /// Who drafts tokens for the model to check: nobody, or a look-up of what followed the last
-    /// tokens earlier in prompt and answer. The text is the same.
+    /// Who drafts tokens for the model to check: nobody, a look-up of what followed the last tokens earlier in
+    /// prompt and answer, or an MTP module. The text is the same.
     #[arg(long, value_enum, default_value_t = DrafterName::Ngram)]
     pub drafter: DrafterName,
+
+    /// For --drafter mtp: weights trained for this model.
+    #[arg(
+        long,
+        value_name = "FILE.safetensors",
+        env = "SUNFLECK_DRAFTER_WEIGHTS",
+        required_if_eq("drafter", "mtp")
+    )]
+    pub drafter_weights: Option<PathBuf>,
+
+    /// For --drafter mtp: token ids as a JSON list, most frequent first; only the first 8192 are drafted, which
+    /// makes drafting cheaper.
+    #[arg(
+        long,
+        value_name = "FILE.json",
+        env = "SUNFLECK_DRAFT_VOCABULARY",
+        requires = "drafter_weights"
+    )]
+    pub draft_vocabulary: Option<PathBuf>,
 
     #[command(flatten)]
     pub sampling: Sampling,
@@ -92,7 +129,7 @@ pub struct Generate {
     #[arg(long)]
     pub json: bool,
 
-    /// With --json: the log-probabilities of every token, before and after the sampling options.
+    /// With --json: the log-probability of each token of the answer, before and after the sampling options.
     #[arg(long, requires = "json")]
     pub log_probabilities: bool,
 }
@@ -101,6 +138,7 @@ pub struct Generate {
 pub enum DrafterName {
     None,
     Ngram,
+    Mtp,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -178,6 +216,8 @@ mod tests {
             "sunfleck generate --model m.gguf",
             "sunfleck generate hello --model m.gguf --temperature warm",
             "sunfleck generate hello --model m.gguf --drafter oracle",
+            "sunfleck generate hello --model m.gguf --drafter mtp",
+            "sunfleck generate hello --model m.gguf --draft-vocabulary ids.json",
             "sunfleck generate hello --model m.gguf --prompt-tokens ids.json",
             "sunfleck generate hello --model m.gguf --max-tokens -1",
             "sunfleck generate hello --model m.gguf --context 0",
@@ -185,6 +225,8 @@ mod tests {
             "sunfleck generate hello --model m.gguf --page 20",
             "sunfleck generate hello --model m.gguf --accept luck",
             "sunfleck generate hello --model m.gguf --log-probabilities",
+            "sunfleck generate hello --model m.gguf --color sometimes",
+            "sunfleck generate --interactive --json --model m.gguf",
         ] {
             assert!(parse(line).is_err(), "{line}");
         }

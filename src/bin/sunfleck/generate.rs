@@ -2,32 +2,33 @@
 
 use std::{
     error::Error,
-    io::{IsTerminal as _, Read, Seek, Write as _},
+    io::{IsTerminal as _, Read, Seek},
     path::Path,
     process::ExitCode,
 };
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use sunfleck::{
-    draft::{Drafter, NgramDrafter, NgramOptions, NoDrafter},
-    generate::{
-        CancelHandle, Finish, GenerateOptions, Session, StopStep, StopStrings, TokenChoice,
-    },
+    draft::{Drafter, MtpDrafter, MtpOptions, NgramDrafter, NgramOptions, NoDrafter},
+    generate::{CancelHandle, GenerateOptions, Session, TokenChoice},
     gpu::Gpu,
-    model::{
-        ChatTemplate, DecodeStream, Decoder, DecoderOptions, Gguf, Tokenizer, TokenizerError, gguf,
-        hugging_face,
-    },
+    model::{Decoder, DecoderOptions, Gguf, Tokenizer, TokenizerError, gguf, hugging_face},
 };
 
 use crate::{
     adapter::OpenDevice,
+    answer::{self, Output},
     arguments::{DrafterName, Generate},
+    chat::{Chat, Turns},
+    color::Palette,
     report::Report,
+    session_file,
 };
 
 /// Exit status after Ctrl-C, as shells have it.
 const INTERRUPTED: u8 = 130;
+/// Tokens of a shortened draft vocabulary.
+const DRAFT_VOCABULARY: usize = 8192;
 
 pub fn run(arguments: &Generate) -> Result<ExitCode, Box<dyn Error>> {
     let interrupted = CancelHandle::default();
@@ -76,7 +77,11 @@ async fn answer(
         Err(TokenizerError::TokenizerMissing) if arguments.prompt_tokens.is_some() => None,
         Err(error) => return Err(in_file(&error).into()),
     };
-    let prompt = prompt(arguments, &gguf, tokenizer.as_ref())?;
+    let text = text(arguments)?;
+    let turns = match (&tokenizer, &arguments.prompt_tokens) {
+        (Some(tokenizer), None) => Some(Turns::new(arguments, &gguf, tokenizer)?),
+        _ => None,
+    };
 
     let device = OpenDevice::open(arguments.adapter.as_deref()).await?;
     let gpu = Gpu::new(&device.device, &device.queue);
@@ -99,8 +104,12 @@ async fn answer(
     let drafter: Box<dyn Drafter> = match arguments.drafter {
         DrafterName::None => Box::new(NoDrafter),
         DrafterName::Ngram => Box::new(NgramDrafter::new(NgramOptions::default())?),
+        DrafterName::Mtp => Box::new(mtp(arguments, &gpu, &decoder, &gguf, &mut reader).await?),
     };
     let mut session = Session::new(&gpu, decoder, drafter);
+    if let Some(path) = &arguments.load_session {
+        session_file::load(&mut session, path)?;
+    }
     let drafter = session.drafter().to_owned();
     let options = GenerateOptions {
         max_tokens: arguments.max_tokens,
@@ -111,10 +120,30 @@ async fn answer(
         choice,
         context_shift: arguments.context_shift,
     };
+    let palette = Palette::new(arguments.color, std::io::stdout().is_terminal());
+    if let (true, Some(turns)) = (arguments.interactive, &turns) {
+        let mut chat = Chat {
+            session: &mut session,
+            turns,
+            options: &options,
+            stops: &arguments.stop,
+            palette,
+            legend: palette.legend(arguments.color),
+            cancel: interrupted,
+            device: &device,
+        };
+        chat.run(text.as_deref(), &mut std::io::stdin().lock())
+            .await?;
+        save(arguments, &session).await?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let prompt = match (&arguments.prompt_tokens, &turns) {
+        (Some(path), _) => token_ids(path)?,
+        (None, Some(turns)) => turns.tokens(&session, text.as_deref().unwrap_or_default())?,
+        (None, None) => return Err(TokenizerError::TokenizerMissing.into()),
+    };
     let bar = progress_bar("reading the prompt", "{pos}/{len} tokens {eta}");
-    let mut tokens = Vec::new();
-    let mut text = TextOut::new(tokenizer.as_ref(), &arguments.stop, !arguments.json);
-    let mut stream = session
+    let stream = session
         .generate(&prompt, options)
         .with_cancel(interrupted.clone())
         .with_prompt_progress(|done, total| {
@@ -124,32 +153,20 @@ async fn answer(
                 bar.finish_and_clear();
             }
         });
-    let mut stopped = None;
-    while let Some(token) = stream.next_token().await {
-        device.check()?;
-        let token = token?;
-        let id = token.id;
-        tokens.push(token);
-        match text.push(id)? {
-            Written::Text => {}
-            Written::Stopped => {
-                stopped = Some(Finish::StopString);
-                break;
-            }
-            // Nobody reads the text any more.
-            Written::Nowhere => break,
-        }
-    }
-    text.finish()?;
+    let mut out = Output::new((!arguments.json).then_some(palette));
+    let tokenizer = tokenizer.as_ref();
+    let answer = answer::write(stream, tokenizer, &arguments.stop, &mut out, &device).await?;
+    save(arguments, &session).await?;
     let report = Report {
         adapter: &device.info,
         drafter: &drafter,
-        statistics: stream.statistics(),
-        finish: stopped.or(stream.finish()),
+        statistics: &answer.statistics,
+        finish: answer.finish,
         choice: &choice,
         prompt: &prompt,
-        tokens: &tokens,
-        text: &text.whole,
+        tokens: &answer.tokens,
+        text: &answer.text,
+        legend: palette.legend(arguments.color),
     };
     if arguments.json {
         println!("{}", report.json());
@@ -162,33 +179,63 @@ async fn answer(
     })
 }
 
-/// Token ids of the prompt.
-fn prompt(
+/// The MTP module that the arguments name.
+async fn mtp<R: Read + Seek>(
     arguments: &Generate,
+    gpu: &Gpu,
+    decoder: &Decoder,
     gguf: &Gguf,
-    tokenizer: Option<&Tokenizer>,
-) -> Result<Vec<u32>, Box<dyn Error>> {
-    if let Some(path) = &arguments.prompt_tokens {
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| format!("{} can't be read: {error}", path.display()))?;
-        return serde_json::from_str(&text).map_err(|error| {
-            format!(
-                "{} is not a JSON array of token ids: {error}",
-                path.display()
-            )
-            .into()
-        });
+    reader: &mut R,
+) -> Result<MtpDrafter, Box<dyn Error>> {
+    let read =
+        |path: &Path| std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()));
+    let weights_path = arguments.drafter_weights.as_deref();
+    let weights_path = weights_path.ok_or("--drafter mtp needs --drafter-weights")?;
+    let weights = read(weights_path)?;
+    let mut options = MtpOptions::default();
+    if let Some(path) = &arguments.draft_vocabulary {
+        options.vocabulary = serde_json::from_slice(&read(path)?)
+            .map_err(|error| format!("{}: no list of token ids: {error}", path.display()))?;
+        options.vocabulary.truncate(DRAFT_VOCABULARY);
     }
-    let tokenizer = tokenizer.ok_or(TokenizerError::TokenizerMissing)?;
-    let mut text = arguments.prompt.clone().unwrap_or_default();
-    if text == "-" {
-        text.clear();
-        std::io::stdin().read_to_string(&mut text)?;
+    MtpDrafter::load(gpu, decoder, gguf, reader, &weights, &options)
+        .await
+        .map_err(|error| format!("{}: {error}", weights_path.display()).into())
+}
+
+/// Token ids from a file.
+fn token_ids(path: &Path) -> Result<Vec<u32>, Box<dyn Error>> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| format!("{} can't be read: {error}", path.display()))?;
+    serde_json::from_str(&text).map_err(|error| {
+        format!(
+            "{} is not a JSON array of token ids: {error}",
+            path.display()
+        )
+        .into()
+    })
+}
+
+/// The text of the prompt, from the command line or standard input.
+fn text(arguments: &Generate) -> Result<Option<String>, Box<dyn Error>> {
+    match arguments.prompt.as_deref() {
+        Some("-") if arguments.interactive => {
+            Err("a chat reads its turns from standard input; leave the prompt `-` out".into())
+        }
+        Some("-") => {
+            let mut text = String::new();
+            std::io::stdin().read_to_string(&mut text)?;
+            Ok(Some(text))
+        }
+        text => Ok(text.map(str::to_owned)),
     }
-    if arguments.raw {
-        return Ok(tokenizer.encode_prompt(&text)?);
+}
+
+async fn save(arguments: &Generate, session: &Session) -> Result<(), Box<dyn Error>> {
+    match &arguments.save_session {
+        Some(path) => session_file::save(session, path).await,
+        None => Ok(()),
     }
-    Ok(ChatTemplate::from_gguf(gguf)?.user_turn(tokenizer, &text)?)
 }
 
 /// A bar on standard error; nothing where that is not a terminal.
@@ -202,83 +249,4 @@ fn progress_bar(what: &'static str, counts: &str) -> ProgressBar {
         bar.set_draw_target(ProgressDrawTarget::hidden());
     }
     bar.with_prefix(what)
-}
-
-/// The text of the answer, streamed to standard output where that is wanted.
-struct TextOut<'a> {
-    decoder: Option<DecodeStream<'a>>,
-    stops: StopStrings,
-    stream: bool,
-    whole: String,
-}
-
-/// What became of a token's text.
-#[derive(PartialEq, Eq)]
-enum Written {
-    /// It was written, or is held back.
-    Text,
-    /// A stop string ended the text.
-    Stopped,
-    /// Nobody reads standard output any more.
-    Nowhere,
-}
-
-impl<'a> TextOut<'a> {
-    fn new(tokenizer: Option<&'a Tokenizer>, stops: &[String], stream: bool) -> Self {
-        Self {
-            decoder: tokenizer.map(Tokenizer::decode_stream),
-            stops: StopStrings::new(stops),
-            stream,
-            whole: String::new(),
-        }
-    }
-
-    fn push(&mut self, token: u32) -> Result<Written, Box<dyn Error>> {
-        let piece = match &mut self.decoder {
-            Some(decoder) => decoder.push(token)?,
-            None => None,
-        };
-        Ok(piece.map_or(Written::Text, |piece| self.pass(&piece)))
-    }
-
-    /// Writes what the stop strings let through.
-    fn pass(&mut self, piece: &str) -> Written {
-        match self.stops.push(piece) {
-            StopStep::Text(text) => match self.write(&text) {
-                true => Written::Text,
-                false => Written::Nowhere,
-            },
-            StopStep::Stopped(text) => {
-                self.write(&text);
-                // What the tokenizer still holds comes after the end.
-                self.decoder = None;
-                Written::Stopped
-            }
-        }
-    }
-
-    fn finish(&mut self) -> Result<(), Box<dyn Error>> {
-        let rest = self.decoder.take().map(DecodeStream::finish).transpose()?;
-        if let Some(piece) = rest.flatten() {
-            self.pass(&piece);
-        }
-        let held = self.stops.finish();
-        self.write(&held);
-        if self.stream {
-            self.write_out("\n");
-        }
-        Ok(())
-    }
-
-    fn write(&mut self, piece: &str) -> bool {
-        self.whole.push_str(piece);
-        !self.stream || self.write_out(piece)
-    }
-
-    fn write_out(&self, piece: &str) -> bool {
-        let mut out = std::io::stdout().lock();
-        out.write_all(piece.as_bytes())
-            .and_then(|()| out.flush())
-            .is_ok()
-    }
 }

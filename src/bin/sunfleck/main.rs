@@ -1,10 +1,14 @@
 //! The command-line program `sunfleck`: text from a GGUF model on any GPU.
 
 mod adapter;
+mod answer;
 mod arguments;
+mod chat;
+mod color;
 mod generate;
 mod report;
 mod sampling;
+mod session_file;
 
 use std::process::ExitCode;
 

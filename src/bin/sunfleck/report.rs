@@ -16,6 +16,8 @@ pub struct Report<'a> {
     pub tokens: &'a [Token],
     pub choice: &'a TokenChoice,
     pub text: &'a str,
+    /// The colours of the text, where it has any.
+    pub legend: Option<String>,
 }
 
 impl Report<'_> {
@@ -74,7 +76,7 @@ impl Report<'_> {
     /// The table that closes an answer.
     pub fn table(&self) -> String {
         let s = self.statistics;
-        let rows = [
+        let mut rows = vec![
             (
                 "adapter",
                 format!("{} ({})", self.adapter.name, self.adapter.backend),
@@ -109,6 +111,9 @@ impl Report<'_> {
                 format!("{:.1} tokens/s", s.decode_tokens_per_second()),
             ),
         ];
+        if let Some(legend) = &self.legend {
+            rows.push(("colours", legend.clone()));
+        }
         rows.iter()
             .map(|(name, value)| format!("  {name:<10} {value}\n"))
             .collect()
@@ -141,6 +146,7 @@ mod tests {
             tokens: &[],
             choice: &choice,
             text: "ab",
+            legend: Some("green".to_owned()),
         };
         let object = report.json();
         assert_eq!(object["tokens"], json!([]));
@@ -163,6 +169,7 @@ mod tests {
             assert!(object.get(field).is_some(), "{field}");
         }
         assert_eq!(object["backend"], json!("vulkan"));
+        assert!(report.table().contains("colours    green"));
         assert!(report.table().contains("1 of 4 drafted tokens kept"));
     }
 }

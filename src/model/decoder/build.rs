@@ -152,6 +152,7 @@ impl Decoder {
             cache,
             verifier,
             bytes: gpu.allocated_bytes() - allocated_before,
+            fingerprint: loader.fingerprint().of_model(&h),
             step,
             blob,
             options,

@@ -48,6 +48,7 @@ pub struct Decoder {
     paging: Option<Paging>, // of an empty sequence
     commit: Commit,
     bytes: u64,
+    fingerprint: u64,
 }
 
 impl Decoder {
@@ -69,6 +70,11 @@ impl Decoder {
     /// The options, as they were adjusted to the model.
     pub fn options(&self) -> &DecoderOptions {
         &self.options
+    }
+
+    /// What tells this model from others: equal for equal weights. Not safe against attacks.
+    pub fn fingerprint(&self) -> u64 {
+        self.fingerprint
     }
 
     /// Bytes of GPU memory in storage buffers: weights, cache, activations, logits.
