@@ -1,5 +1,7 @@
-// The cut-off of a row by top-k, top-p and min-p, and what is left by it. One workgroup a row of the bound
-// part; nothing to do where the request has none. Twin: reference::verify::processing.
+// The cut-off of a row by top-k, top-p and min-p, and what is left by it, where verify/choose.wgsl left it open:
+// too many tokens lie about it. One workgroup a row of the bound part. Twin: reference::verify::processing.
+
+var<workgroup> state: u32;
 
 fn from_key(key: u32) -> f32 {
     return bitcast<f32>(select(~key, key & 0x7fffffffu, (key & 0x80000000u) != 0u));
@@ -240,14 +242,17 @@ fn main(
     let request = row / params.max_nodes;
     let node = row % params.max_nodes;
     let settings = row_settings(request);
-    let cuts_count = settings.top_k > 0u && settings.top_k < params.vocabulary;
-    if !row_exists(request, node) || !(cuts_count || settings.top_p < 1.0 || settings.min_p > 0.0) {
+    if !row_exists(request, node) || !has_cut(settings) {
         return;
     }
-    var whole = nodes[row].after;
-    if ROW_KIND == 1u {
-        whole = nodes[row].drafted;
+    if lane == 0u {
+        state = scratch_word(search_at(group.x) + SEARCH_STATE);
     }
+    if workgroupUniformLoad(&state) != STATE_OPEN {
+        return;
+    }
+    let cuts_count = by_count(settings);
+    let whole = row_stat(row);
     let top = whole.max;
     let cut = Cut(row_source(request, node), settings, top);
     var part = Part(0u, NONE);
@@ -258,8 +263,7 @@ fn main(
         part = select_part(cut, part, settings.top_p, false, lane);
     }
     if settings.min_p > 0.0 {
-        // exp(z - top) >= min_p; the likeliest itself always stays.
-        let bar = key_of(max(min(top + log(settings.min_p), top), LOWEST));
+        let bar = key_of(bar_of(settings, top));
         if bar > part.cut {
             part = Part(bar, NONE);
         }

@@ -19,8 +19,8 @@ fn main(
         if exists && i < params.blocks {
             let at = stat_at(group.x, group.y, i);
             stat = Stat(
-                bitcast<f32>(scratch[at]), scratch[at + 1u],
-                bitcast<f32>(scratch[at + 2u]), bitcast<f32>(scratch[at + 3u]));
+                bitcast<f32>(scratch_word(at)), scratch_word(at + 1u),
+                bitcast<f32>(scratch_word(at + 2u)), bitcast<f32>(scratch_word(at + 3u)));
         }
         slots[i] = stat;
     }

@@ -45,9 +45,9 @@ fn main(
     }
     if lane == 0u {
         let at = stat_at(group.y, 0u, group.x);
-        scratch[at] = bitcast<u32>(slots[0].top);
-        scratch[at + 1u] = bitcast<u32>(slots[0].sum);
-        scratch[at + 2u] = bitcast<u32>(sums.x);
-        scratch[at + 3u] = bitcast<u32>(sums.y);
+        set_scratch(at, bitcast<u32>(slots[0].top));
+        set_scratch(at + 1u, bitcast<u32>(slots[0].sum));
+        set_scratch(at + 2u, bitcast<u32>(sums.x));
+        set_scratch(at + 3u, bitcast<u32>(sums.y));
     }
 }

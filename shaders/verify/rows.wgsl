@@ -25,9 +25,9 @@ fn main(
     if lane == 0u {
         let all = slots[0];
         let at = stat_at(group.y, ROW_KIND, group.x);
-        scratch[at] = bitcast<u32>(all.top);
-        scratch[at + 1u] = all.token;
-        scratch[at + 2u] = bitcast<u32>(all.sum);
-        scratch[at + 3u] = bitcast<u32>(all.slope);
+        set_scratch(at, bitcast<u32>(all.top));
+        set_scratch(at + 1u, all.token);
+        set_scratch(at + 2u, bitcast<u32>(all.sum));
+        set_scratch(at + 3u, bitcast<u32>(all.slope));
     }
 }

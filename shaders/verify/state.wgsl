@@ -18,6 +18,10 @@ struct VerifyParams {
     marks_at: u32,      // word of scratch where the marks begin
     first_child: u32,   // the children that this dispatch tests, and one past them
     end_child: u32,
+    bins_at: u32,       // words of scratch where sums, searches and candidates of cut-offs begin
+    searches_at: u32,
+    lists_at: u32,
+    candidates: u32,    // that a list has room for
 }
 
 // How a row of logits becomes a distribution: verify::Sampling.

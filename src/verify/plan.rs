@@ -80,6 +80,14 @@ impl VerifyPlan {
         )
     }
 
+    async fn cuts(&self, kind: RowKind) -> Result<Vec<Arc<Pipeline>>, VerifyError> {
+        let mut pipelines = Vec::new();
+        for kernel in self.form().cuts(kind) {
+            pipelines.push(self.gpu.pipeline(&kernel).await?);
+        }
+        Ok(pipelines)
+    }
+
     /// The problem that was planned.
     pub fn problem(&self) -> &VerifyProblem {
         &self.problem
@@ -111,8 +119,11 @@ impl VerifyPlan {
             rows: self.gpu.pipeline(&form.rows(RowKind::Target)).await?,
             draft_rows: draft(form.rows(RowKind::Draft)).await?,
             merge: self.gpu.pipeline(&form.merge()).await?,
-            cut: self.gpu.pipeline(&form.cut(RowKind::Target)).await?,
-            draft_cut: draft(form.cut(RowKind::Draft)).await?,
+            cuts: self.cuts(RowKind::Target).await?,
+            draft_cuts: match has_draft {
+                true => self.cuts(RowKind::Draft).await?,
+                false => Vec::new(),
+            },
             children: self.gpu.pipeline(&form.children()).await?,
             joint: self.gpu.pipeline(&form.joint()).await?,
             walk: self.gpu.pipeline(&kernels::walk()).await?,
@@ -131,8 +142,8 @@ pub struct PreparedVerify {
     pub(super) rows: Arc<Pipeline>,
     pub(super) draft_rows: Option<Arc<Pipeline>>,
     pub(super) merge: Arc<Pipeline>,
-    pub(super) cut: Arc<Pipeline>,
-    pub(super) draft_cut: Option<Arc<Pipeline>>,
+    pub(super) cuts: Vec<Arc<Pipeline>>,
+    pub(super) draft_cuts: Vec<Arc<Pipeline>>,
     pub(super) children: Arc<Pipeline>,
     pub(super) joint: Arc<Pipeline>,
     pub(super) walk: Arc<Pipeline>,

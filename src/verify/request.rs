@@ -36,6 +36,14 @@ impl VerifyRequest {
         }
     }
 
+    /// Whether any row is cut by top-k, top-p or min-p.
+    pub(super) fn has_cut(&self) -> bool {
+        let cuts = |sampling: &Sampling| {
+            sampling.top_k > 0 || sampling.top_p < 1.0 || sampling.min_p > 0.0
+        };
+        cuts(&self.sampling) || cuts(&self.drafting)
+    }
+
     pub(super) fn words(
         &self,
         problem: &VerifyProblem,
