@@ -79,7 +79,7 @@ fn main(
     if lane == 0u {
         let number = scratch_word(at + SEARCH_COUNT);
         let picked = scratch_word(at + SEARCH_STATE) == STATE_PICKED;
-        let complete = picked && number <= params.candidates && (number > 0u || settings.min_p > 0.0);
+        let complete = picked && number <= params.candidates && (number > 0u || ends_at_bar(settings));
         search = vec2(select(0u, number, complete), select(0u, 1u, complete));
         for (var i = 0u; i < 2u; i++) {
             atomicStore(&mass[i], 0u);

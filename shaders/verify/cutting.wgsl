@@ -49,6 +49,11 @@ fn bar_of(settings: Settings, top: f32) -> f32 {
     return LOWEST;
 }
 
+// Whether tokens below that logit are of no interest. After top-k, top-p still wants its share of them.
+fn ends_at_bar(settings: Settings) -> bool {
+    return settings.min_p > 0.0 && !(by_count(settings) && settings.top_p < 1.0);
+}
+
 // Bins a nat. All but the last reach as far as a cut-off can lie: what top-p leaves out is more than its last
 // token's weight times the vocabulary. With top-k nothing is known; 32 nats are more than rows of models have.
 fn bin_scale(settings: Settings, whole: Row) -> f32 {
@@ -56,7 +61,7 @@ fn bin_scale(settings: Settings, whole: Row) -> f32 {
     if settings.top_p < 1.0 && !by_count(settings) {
         reach = log(f32(params.vocabulary) / max((1.0 - settings.top_p) * whole.sum, 1e-30));
     }
-    if settings.min_p > 0.0 {
+    if ends_at_bar(settings) {
         reach = min(reach, -log(settings.min_p));
     }
     return f32(BINS - 1u) / clamp(fma(reach, 1.01, 0.05), 0.05, 104.0);

@@ -40,7 +40,7 @@ fn main(
     }
     // No bin after that of the least logit that min-p keeps.
     var end = BINS - 1u;
-    if settings.min_p > 0.0 {
+    if ends_at_bar(settings) {
         end = bin_of(bar_of(settings, whole.max), whole.max, scale);
     }
     var bin = 0u;
