@@ -238,8 +238,12 @@ impl Form {
     }
 
     /// Invocations of the kernels that sum a whole row for a child. Few where there is nothing to sum.
-    fn child_lanes(self) -> u32 {
-        if self.drafted { 256 } else { 16 }
+    pub fn child_lanes(self) -> u32 {
+        if self.drafted {
+            self.lanes(256, 32)
+        } else {
+            16
+        }
     }
 
     fn over_children(self, name: &str) -> Kernel {

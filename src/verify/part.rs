@@ -128,7 +128,7 @@ impl Part {
         count: u64,
     ) -> Result<Self, VerifyError> {
         let (gpu, problem) = (prepared.plan.gpu(), prepared.plan.problem());
-        let windows = windows(problem);
+        let windows = windows(problem, prepared.plan.form().child_lanes());
         let scratch = gpu.storage("verify scratch", scratch_words(problem, count) * 4)?;
         let uniforms: Vec<Buffer> = windows
             .iter()

@@ -69,7 +69,7 @@ impl VerifyPlan {
         &self.gpu
     }
 
-    fn form(&self) -> Form {
+    pub(super) fn form(&self) -> Form {
         let class = self.gpu.capabilities().class;
         let problem = &self.problem;
         Form::new(
