@@ -1,5 +1,5 @@
 // The cut-off of a row by top-k, top-p and min-p, and what is left by it, where verify/choose.wgsl left it open:
-// too many tokens lie about it. One workgroup a row of the bound part. Twin: reference::verify::processing.
+// too many tokens lie about it; and the entropy of a row. One workgroup a row of the bound part. Twin: reference::verify::processing.
 
 var<workgroup> state: u32;
 
@@ -242,13 +242,13 @@ fn main(
     let request = row / params.max_nodes;
     let node = row % params.max_nodes;
     let settings = row_settings(request);
-    if !row_exists(request, node) || !has_cut(settings) {
+    if !row_exists(request, node) || !(has_cut(settings) || wants_entropy(request)) {
         return;
     }
     if lane == 0u {
         state = scratch_word(search_at(group.x) + SEARCH_STATE);
     }
-    if workgroupUniformLoad(&state) != STATE_OPEN {
+    if workgroupUniformLoad(&state) != STATE_OPEN && !wants_entropy(request) {
         return;
     }
     let cuts_count = by_count(settings);

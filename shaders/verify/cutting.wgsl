@@ -41,6 +41,11 @@ fn has_cut(settings: Settings) -> bool {
     return by_count(settings) || settings.top_p < 1.0 || settings.min_p > 0.0;
 }
 
+// Whether the entropy of the row is asked for. Only verify/cut.wgsl sums it.
+fn wants_entropy(request: u32) -> bool {
+    return ROW_KIND == 0u && requests[request].rule == RULE_TYPICAL;
+}
+
 // The least logit that min-p keeps; the likeliest itself always stays.
 fn bar_of(settings: Settings, top: f32) -> f32 {
     if settings.min_p > 0.0 {

@@ -8,5 +8,5 @@ fn shaped(settings: Settings, marks: u32, y: u32, logit: f32) -> f32 {
     let scaled = select(logit * settings.repetition, logit / settings.repetition, logit > 0.0);
     let z = select(logit, scaled - settings.presence, occurred);
     let nothing = forbidden || logit <= LOWEST;
-    return select(clamp(z / settings.temperature, LOWEST, HIGHEST), LOWEST, nothing);
+    return select(clamp(z * settings.coldness, LOWEST, HIGHEST), LOWEST, nothing);
 }

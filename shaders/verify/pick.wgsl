@@ -49,8 +49,8 @@ fn main(
         before += bin_sums[bin];
         bin++;
     }
-    // Entropies are sums over all that is kept; and the last bin has no end.
-    let open = bin == BINS - 1u || (ROW_KIND == 0u && requests[request].rule == RULE_TYPICAL);
+    // The last bin has no end.
+    let open = bin == BINS - 1u || wants_entropy(request);
     let at = search_at(group.x);
     set_scratch(at + SEARCH_STATE, select(STATE_PICKED, STATE_OPEN, open));
     set_scratch(at + SEARCH_BIN, bin);

@@ -61,7 +61,7 @@ fn raw_log(row: u32, logit: f32) -> f32 {
     var all = NO_STAT;
     for (var i = 0u; i < params.blocks; i++) {
         let at = stat_at(row - params.first_row, 0u, i);
-        all = joined(all, Stat(bitcast<f32>(scratch_word(at)), 0u, bitcast<f32>(scratch_word(at + 1u)), 0.0));
+        all = joined(all, Stat(bitcast<f32>(scratch_word(at)), 0u, bitcast<f32>(scratch_word(at + 1u))));
     }
     return select(logit - all.top - log(all.sum), LOWEST, logit <= LOWEST);
 }

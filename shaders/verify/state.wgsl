@@ -26,7 +26,7 @@ struct VerifyParams {
 
 // How a row of logits becomes a distribution: verify::Sampling.
 struct Settings {
-    temperature: f32,
+    coldness: f32, // 1 / temperature
     top_k: u32,
     top_p: f32,
     min_p: f32,

@@ -47,7 +47,7 @@ pub(super) const NODE_BYTES: u64 = 88;
 pub(super) const BLOCK: u32 = 4096;
 /// Blocks of the largest vocabulary.
 const MAX_BLOCKS: u32 = super::MAX_VOCABULARY / BLOCK;
-/// Words of the statistics of a block.
+/// Words of the statistics of a block, and of the sums that take their place.
 pub(super) const STAT_WORDS: u32 = 4;
 
 /// Bins of a cut-off's search, and the tokens that are compared with each other at most.
@@ -56,7 +56,8 @@ pub(super) const MAX_CANDIDATES: u32 = 768;
 /// Words of a search in `shaders/verify/cutting.wgsl`.
 pub(super) const SEARCH_WORDS: u32 = 6;
 
-const STAT_BYTES: u64 = STAT_WORDS as u64 * 4;
+/// Bytes of `Stat` in `shaders/verify/stat.wgsl`.
+const STAT_BYTES: u64 = 12;
 const REMOVED_BYTES: u64 = BLOCK as u64 / 8;
 const FINALISE_LANES: u32 = 64;
 
