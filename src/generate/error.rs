@@ -1,6 +1,6 @@
 //! Why generation stops with an error.
 
-use super::ChoiceError;
+use super::{ChoiceError, GrammarError, grammar::ConstraintError};
 use crate::{
     cache::CacheError,
     draft::DraftError,
@@ -67,6 +67,9 @@ pub enum GenerateError {
     /// Tokens can't be chosen so, or the rule does not fit what was drafted.
     #[error(transparent)]
     Choice(#[from] ChoiceError),
+    /// The answer can't be restricted as was asked for.
+    #[error(transparent)]
+    Grammar(#[from] GrammarError),
     /// The verification can't be set up.
     #[error(transparent)]
     Verify(#[from] VerifyError),
@@ -84,5 +87,14 @@ pub enum GenerateError {
 impl From<RuleError> for GenerateError {
     fn from(error: RuleError) -> Self {
         Self::Choice(error.into())
+    }
+}
+
+impl From<ConstraintError> for GenerateError {
+    fn from(error: ConstraintError) -> Self {
+        match error {
+            ConstraintError::Grammar(error) => Self::Grammar(error),
+            ConstraintError::Tree(error) => Self::Tree(error),
+        }
     }
 }

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`Session`] | a decoder, a drafter and the tokens of one sequence |
 //! | [`TokenChoice`] | rule of acceptance, temperature and the other sampling options, seed |
+//! | [`Grammar`], `TextGrammar` | what an answer may be made of: regular expressions, JSON schemas, or your own |
 //! | [`TokenStream`] | the tokens of an answer, with log-probabilities where they are asked for |
 //! | [`TextStream`], [`StopStrings`] | its text, up to a stop string |
 //! | [`Session::save`], [`Session::restore`] | a session as bytes, to go on later |
@@ -17,6 +18,8 @@ mod cancel;
 mod choice;
 mod context;
 mod error;
+mod grammar;
+mod restrict;
 mod sampler;
 mod saved;
 mod session;
@@ -29,6 +32,9 @@ mod text;
 pub use cancel::CancelHandle;
 pub use choice::{ChoiceError, TokenChoice};
 pub use error::GenerateError;
+#[cfg(feature = "grammar")]
+pub use grammar::TextGrammar;
+pub use grammar::{Grammar, GrammarError, GrammarState};
 pub use saved::SavedSessionError;
 pub use session::Session;
 pub use statistics::Statistics;

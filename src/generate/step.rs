@@ -40,6 +40,17 @@ pub struct LogProbabilities {
     pub processed: f32,
 }
 
+/// What the drafter does in a submission.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Drafting {
+    /// It follows the sequence; the tree's tokens come from the host.
+    Nothing,
+    /// It drafts the tree's tokens.
+    Draft,
+    /// Nothing: it did its part in a submission before.
+    Done,
+}
+
 /// What a submission gave.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct StepResult {
@@ -80,12 +91,22 @@ impl Session {
             Drafted::OnHost(tree) => (tree, false),
             Drafted::OnGpu(tree) => (tree, true),
         };
+        let restricted = self.restrict(&tree, on_gpu).await?;
+        let (tree, drafting, masks) = match (restricted, on_gpu) {
+            (None, false) => (tree, Drafting::Nothing, None),
+            (None, true) => (tree, Drafting::Draft, None),
+            (Some(it), false) => (it.tree, Drafting::Nothing, Some(it.masks)),
+            (Some(it), true) => (it.tree, Drafting::Done, Some(it.masks)),
+        };
         let draft_time = start.elapsed();
         let kind = match tree.is_chain() {
             true => StepKind::Chain,
             false => StepKind::Tree,
         };
-        let result = self.submit(&tree, kind, on_gpu).await?;
+        let result = self.submit(&tree, kind, drafting, masks.as_deref()).await?;
+        if let Some(constraint) = &mut self.constraint {
+            constraint.advance(&result.tokens)?;
+        }
         self.kept.clone_from(&result.path);
         self.past += result.path.len() as u32;
         self.committed.extend_from_slice(&result.tokens);
@@ -102,28 +123,37 @@ impl Session {
         })
     }
 
-    /// One submission and one read-back; `on_gpu` where the drafter writes the tree's drafted tokens on the GPU.
+    /// Says which tree the next submission works on.
+    pub(super) fn write_tree(&self, tree: &DraftTree) -> Result<(), GenerateError> {
+        let blob = tree.blob(self.decoder.max_nodes() as usize)?;
+        let queue = self.gpu.queue();
+        queue.write_buffer(self.decoder.tree(), 0, bytemuck::cast_slice(&blob));
+        self.decoder.step().set_rows(&self.gpu, tree.len() as u32);
+        // The GPU moves `past` on by itself; the host's copy matters after a reset or an error.
+        self.decoder.step().set_past(&self.gpu, self.past);
+        Ok(())
+    }
+
+    /// One submission and one read-back. `masks` are those of a grammar, `[node, word]`; after a prompt, of its
+    /// last token alone.
     pub(super) async fn submit(
         &mut self,
         tree: &DraftTree,
         kind: StepKind,
-        on_gpu: bool,
+        drafting: Drafting,
+        masks: Option<&[u32]>,
     ) -> Result<StepResult, GenerateError> {
-        let samples = !self.choice.is_plain_argmax() && kind != StepKind::Prompt;
+        let plain = self.choice.is_plain_argmax() && masks.is_none();
+        let samples = !plain && kind != StepKind::Prompt;
         if samples {
             self.choice.rule.check(tree, false)?;
         }
         let max_nodes = self.decoder.max_nodes();
         let rows = tree.len() as u32;
-        let blob = tree.blob(max_nodes as usize)?;
         if let Some(paging) = &mut self.paging {
             paging.reserve(&self.gpu, self.decoder.cache(), rows)?;
         }
-        let queue = self.gpu.queue();
-        queue.write_buffer(self.decoder.tree(), 0, bytemuck::cast_slice(&blob));
-        self.decoder.step().set_rows(&self.gpu, rows);
-        // The GPU moves `past` on by itself; the host's copy matters after a reset or an error.
-        self.decoder.step().set_past(&self.gpu, self.past);
+        self.write_tree(tree)?;
         let after_prompt = kind == StepKind::LastPrompt;
         // The greedy rule on the logits as they are needs no more than the argmax.
         let sampler = self.sampler.as_mut().filter(|_| samples);
@@ -131,22 +161,25 @@ impl Session {
             // The last row of a prompt is a root of its own.
             let ahead = if after_prompt { rows - 1 } else { 0 };
             let position = self.dropped + self.past + ahead;
-            sampler.set_step(&self.choice, tree, after_prompt, &self.committed, position)?;
+            let (choice, committed) = (&self.choice, &self.committed);
+            sampler.set_step(choice, tree, after_prompt, committed, position, masks)?;
         }
         let sampler = self.sampler.as_ref().filter(|_| samples);
         let mut encoder = self
             .gpu
             .device()
             .create_command_encoder(&Default::default());
-        let mut recording = Recording {
-            gpu: &self.gpu,
-            encoder: &mut encoder,
-            tokens: &self.committed,
-            features: Features::before(self.past, &self.kept),
-            drafting: on_gpu,
-        };
-        self.drafter.record(&mut recording)?;
-        if let (Some(sampler), true) = (sampler, on_gpu) {
+        if drafting != Drafting::Done {
+            let mut recording = Recording {
+                gpu: &self.gpu,
+                encoder: &mut encoder,
+                tokens: &self.committed,
+                features: Features::before(self.past, &self.kept),
+                drafting: drafting == Drafting::Draft,
+            };
+            self.drafter.record(&mut recording)?;
+        }
+        if let (Some(sampler), Drafting::Draft) = (sampler, drafting) {
             sampler.encode_drafted(&mut encoder, self.decoder.tree(), rows);
         }
         // An error from here on leaves no features to draft from.
@@ -171,7 +204,7 @@ impl Session {
             }
             None => self.outcome.encode(&mut encoder, self.decoder.outcome(), 0),
         }
-        queue.submit([encoder.finish()]);
+        self.gpu.queue().submit([encoder.finish()]);
         let result = match sampler {
             Some(sampler) => {
                 let verdict = sampler.read(after_prompt).await?;

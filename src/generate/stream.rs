@@ -1,16 +1,16 @@
 //! The tokens of an answer, one by one.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
 use web_time::Instant;
 
 use super::{
-    CancelHandle, GenerateError, LogProbabilities, Session, Statistics, TokenChoice,
+    CancelHandle, GenerateError, Grammar, LogProbabilities, Session, Statistics, TokenChoice,
     step::StepResult,
 };
 
 /// How an answer is made, and when it ends.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct GenerateOptions {
     /// Most tokens of the answer.
     pub max_tokens: usize,
@@ -18,6 +18,8 @@ pub struct GenerateOptions {
     pub end_tokens: Vec<u32>,
     /// How tokens are chosen.
     pub choice: TokenChoice,
+    /// What the answer may be made of; anything without.
+    pub grammar: Option<Arc<dyn Grammar>>,
     /// What to do at the context's end: end the answer (`None`), or drop what lies between the first
     /// `Some(sinks)` tokens and the later half of the rest, and go on ([`Session::shift_context`]).
     pub context_shift: Option<u32>,
@@ -30,6 +32,7 @@ impl Default for GenerateOptions {
             max_tokens: 256,
             end_tokens: Vec::new(),
             choice: TokenChoice::default(),
+            grammar: None,
             context_shift: None,
         }
     }
@@ -153,7 +156,7 @@ impl<'a> TokenStream<'a> {
     /// The next token; `None` at the end of the answer.
     ///
     /// # Errors
-    /// Those of [`Session::set_choice`], [`Session::read_prompt`] and [`Session::step`]; the stream has ended then.
+    /// Those of [`Session::set_choice`], [`Session::set_grammar`], [`Session::read_prompt`] and [`Session::step`]; the stream has ended then.
     pub async fn next_token(&mut self) -> Option<Result<Token, GenerateError>> {
         loop {
             if self.cancel.is_cancelled() && self.finish().is_none() {
@@ -183,6 +186,8 @@ impl<'a> TokenStream<'a> {
                 return Ok(());
             }
             self.session.set_choice(self.options.choice).await?;
+            let grammar = self.options.grammar.clone();
+            self.session.set_grammar(grammar).await?;
             let read = (self.session)
                 .read_prompt_until(&prompt, &mut self.progress, &self.cancel)
                 .await?;

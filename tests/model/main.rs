@@ -9,6 +9,8 @@ mod format;
 mod fuzz_seed;
 #[path = "../support/gguf_writer.rs"]
 mod gguf_writer;
+#[cfg(feature = "grammar")]
+mod grammar;
 mod hugging_face;
 mod llama_cpp_tokens;
 mod mtp;

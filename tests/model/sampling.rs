@@ -18,8 +18,8 @@ use crate::{
 };
 
 const VOCABULARY: usize = 4;
-const PROMPT: [u32; 3] = [1, 3, 2];
-const WARM: Sampling = Sampling {
+pub const PROMPT: [u32; 3] = [1, 3, 2];
+pub const WARM: Sampling = Sampling {
     temperature: 1.5,
     top_k: 0,
     top_p: 1.0,
@@ -29,7 +29,7 @@ const WARM: Sampling = Sampling {
 };
 
 /// A model of four tokens, on the GPU and in f64.
-fn model(gpu: &TestGpu) -> (Session, twin::Decoder) {
+pub fn model(gpu: &TestGpu) -> (Session, twin::Decoder) {
     let config = twin::DecoderConfig {
         vocab: VOCABULARY,
         ..config()
@@ -47,7 +47,7 @@ fn model(gpu: &TestGpu) -> (Session, twin::Decoder) {
 }
 
 /// Drafts the same tree at every step, chosen without chance: two children, the first with two of its own.
-struct Always;
+pub struct Always;
 
 impl Drafter for Always {
     fn name(&self) -> &str {
@@ -76,8 +76,12 @@ fn answer(session: &mut Session, tokens: usize, choice: TokenChoice) -> Vec<u32>
     stream.map(|token| token.unwrap().id).collect()
 }
 
-/// Probability of every text of three tokens, from the twin.
-fn law(twin: &mut twin::Decoder) -> HashMap<Vec<u32>, f64> {
+/// Probability of every text of three tokens, from the twin; `process` changes the weights of the tokens after a
+/// text.
+pub fn law(
+    twin: &mut twin::Decoder,
+    process: impl Fn(&[u32], &mut [f64]),
+) -> HashMap<Vec<u32>, f64> {
     let mut texts = HashMap::from([(Vec::new(), 1.0)]);
     for _ in 0..3 {
         let mut longer = HashMap::new();
@@ -89,7 +93,8 @@ fn law(twin: &mut twin::Decoder) -> HashMap<Vec<u32>, f64> {
             let weights = logits
                 .iter()
                 .map(|x| (x / f64::from(WARM.temperature)).exp());
-            let weights: Vec<f64> = weights.collect();
+            let mut weights: Vec<f64> = weights.collect();
+            process(&text, &mut weights);
             let sum: f64 = weights.iter().sum();
             for (token, weight) in weights.iter().enumerate() {
                 let text = [&text[..], &[token as u32]].concat();
@@ -103,7 +108,7 @@ fn law(twin: &mut twin::Decoder) -> HashMap<Vec<u32>, f64> {
 
 /// Chi-squared of `texts` against `law` over the value that it passes once in 1e9 times; texts that are
 /// expected less than five times count as one.
-fn misfit(texts: &[Vec<u32>], law: &HashMap<Vec<u32>, f64>) -> f64 {
+pub fn misfit(texts: &[Vec<u32>], law: &HashMap<Vec<u32>, f64>) -> f64 {
     let mut counts: HashMap<&Vec<u32>, f64> = HashMap::new();
     for text in texts {
         *counts.entry(text).or_default() += 1.0;
@@ -139,7 +144,7 @@ fn sampled_text_has_the_models_law_with_and_without_drafts() {
             return;
         }
         let (mut session, mut twin) = model(gpu);
-        let law = law(&mut twin);
+        let law = law(&mut twin, |_, _| ());
         assert!((law.values().sum::<f64>() - 1.0).abs() < 1e-9);
         let mut misfit_of = |drafter: Box<dyn Drafter>, rule: Rule| {
             session.set_drafter(drafter);

@@ -95,6 +95,11 @@ pub struct Generate {
     #[command(flatten)]
     pub sampling: Sampling,
 
+    /// Restrict the answer: FILE is a JSON schema if its name ends in .json, else a regular expression that the
+    /// whole answer has to match.
+    #[arg(long, value_name = "FILE", conflicts_with = "prompt_tokens")]
+    pub grammar: Option<PathBuf>,
+
     /// End the answer before this text; may be given several times.
     #[arg(long, value_name = "TEXT")]
     pub stop: Vec<String>,

@@ -21,6 +21,7 @@ use crate::{
     arguments::{DrafterName, Generate},
     chat::{Chat, Turns},
     color::Palette,
+    grammar,
     report::Report,
     session_file,
 };
@@ -83,6 +84,11 @@ async fn answer(
         _ => None,
     };
 
+    let grammar = match (&arguments.grammar, &tokenizer) {
+        (Some(path), Some(tokenizer)) => Some(grammar::read(path, tokenizer)?),
+        _ => None,
+    };
+
     let device = OpenDevice::open(arguments.adapter.as_deref()).await?;
     let gpu = Gpu::new(&device.device, &device.queue);
     let options = DecoderOptions {
@@ -118,6 +124,7 @@ async fn answer(
             .map(Tokenizer::end_tokens)
             .unwrap_or_default(),
         choice,
+        grammar,
         context_shift: arguments.context_shift,
     };
     let palette = Palette::new(arguments.color, std::io::stdout().is_terminal());

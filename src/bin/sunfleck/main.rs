@@ -6,6 +6,7 @@ mod arguments;
 mod chat;
 mod color;
 mod generate;
+mod grammar;
 mod report;
 mod sampling;
 mod session_file;
