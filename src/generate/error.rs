@@ -73,6 +73,9 @@ pub enum GenerateError {
     /// The verification can't be set up.
     #[error(transparent)]
     Verify(#[from] VerifyError),
+    /// Steps could not be timed.
+    #[error("the clock gives no time for a step; decode without `auto`")]
+    NoCosts,
     /// A token has no text.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),

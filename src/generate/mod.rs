@@ -19,6 +19,7 @@ mod choice;
 mod context;
 mod error;
 mod grammar;
+mod measure;
 mod restrict;
 mod sampler;
 mod saved;

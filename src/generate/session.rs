@@ -69,6 +69,11 @@ impl Session {
         self.drafter.name()
     }
 
+    /// What the drafter decided and why, where it decides anything: [`draft::Auto`](crate::draft::Auto) does.
+    pub fn explain(&self) -> Option<String> {
+        self.drafter.explain()
+    }
+
     /// Prompt and output so far, as far as they are in the context.
     pub fn tokens(&self) -> &[u32] {
         &self.committed
@@ -161,9 +166,9 @@ impl Session {
         }
     }
 
-    /// Exchanges the drafter; the sequence goes on.
-    pub fn set_drafter(&mut self, drafter: Box<dyn Drafter>) {
-        self.drafter = drafter;
+    /// Exchanges the drafter, and gives back the one there was; the sequence goes on.
+    pub fn set_drafter(&mut self, drafter: Box<dyn Drafter>) -> Box<dyn Drafter> {
+        std::mem::replace(&mut self.drafter, drafter)
     }
 
     /// Computes the keys and values of `prompt` after what the session holds, and returns the

@@ -111,8 +111,8 @@ impl Session {
         self.past += result.path.len() as u32;
         self.committed.extend_from_slice(&result.tokens);
         let accepted = result.path.len() - 1;
-        self.drafter
-            .observe(&draft::Outcome::new(&tree, &result.tokens[..accepted]));
+        let outcome = draft::Outcome::new(&tree, &result.tokens[..accepted]);
+        self.drafter.observe(&outcome.with_path(&result.path));
         Ok(Step {
             tokens: result.tokens,
             drafted: tree.drafted(),

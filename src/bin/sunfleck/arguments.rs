@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use sunfleck::attention::Element;
 
-use crate::{color::ColorWhen, sampling::Sampling};
+use crate::{color::ColorWhen, sampling::Sampling, tree_size::TreeSize};
 
 /// Text generation with speculative decoding on any GPU.
 #[derive(Debug, Parser)]
@@ -72,6 +72,15 @@ pub struct Generate {
     /// prompt and answer, or an MTP module. The text is the same.
     #[arg(long, value_enum, default_value_t = DrafterName::Ngram)]
     pub drafter: DrafterName,
+
+    /// How much is drafted at a time: `chain:K` for chains of K tokens, N for trees of N nodes, or `auto` for
+    /// what gives most tokens a second here, which may be nothing [default: what suits the drafter].
+    #[arg(long, value_name = "auto|chain:K|N")]
+    pub tree: Option<TreeSize>,
+
+    /// Tell after the answer what `--tree auto` measured, counted and chose, and why.
+    #[arg(long, requires = "tree")]
+    pub explain: bool,
 
     /// For --drafter mtp: weights trained for this model.
     #[arg(
@@ -231,6 +240,9 @@ mod tests {
             "sunfleck generate hello --model m.gguf --accept luck",
             "sunfleck generate hello --model m.gguf --log-probabilities",
             "sunfleck generate hello --model m.gguf --color sometimes",
+            "sunfleck generate hello --model m.gguf --tree wide",
+            "sunfleck generate hello --model m.gguf --explain",
+            "sunfleck generate hello --model m.gguf --grammar",
             "sunfleck generate --interactive --json --model m.gguf",
         ] {
             assert!(parse(line).is_err(), "{line}");

@@ -9,7 +9,7 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use sunfleck::{
-    draft::{Drafter, MtpDrafter, MtpOptions, NgramDrafter, NgramOptions, NoDrafter},
+    draft::{Auto, Drafter, MtpDrafter, MtpOptions, NgramDrafter, NgramOptions, NoDrafter},
     generate::{CancelHandle, GenerateOptions, Session, TokenChoice},
     gpu::Gpu,
     model::{Decoder, DecoderOptions, Gguf, Tokenizer, TokenizerError, gguf, hugging_face},
@@ -21,9 +21,10 @@ use crate::{
     arguments::{DrafterName, Generate},
     chat::{Chat, Turns},
     color::Palette,
-    grammar,
+    costs_file, grammar,
     report::Report,
     session_file,
+    tree_size::TreeSize,
 };
 
 /// Exit status after Ctrl-C, as shells have it.
@@ -97,6 +98,12 @@ async fn answer(
         page: arguments.page,
         ..Default::default()
     };
+    let options = DecoderOptions {
+        max_draft: (arguments.tree)
+            .map_or(0, TreeSize::max_draft)
+            .max(options.max_draft),
+        ..options
+    };
     let bar = progress_bar("loading", "{bytes}/{total_bytes} {eta}");
     let decoder = Decoder::load(&gpu, &gguf, &mut reader, options, &mut |done, total| {
         bar.set_length(total);
@@ -109,10 +116,23 @@ async fn answer(
 
     let drafter: Box<dyn Drafter> = match arguments.drafter {
         DrafterName::None => Box::new(NoDrafter),
-        DrafterName::Ngram => Box::new(NgramDrafter::new(NgramOptions::default())?),
+        DrafterName::Ngram => Box::new(NgramDrafter::new(ngram(arguments.tree))?),
         DrafterName::Mtp => Box::new(mtp(arguments, &gpu, &decoder, &gguf, &mut reader).await?),
     };
-    let mut session = Session::new(&gpu, decoder, drafter);
+    let bounded = match arguments.tree {
+        Some(size) => size.bound(drafter),
+        None => drafter,
+    };
+    let mut session = Session::new(&gpu, decoder, bounded);
+    if arguments.tree == Some(TreeSize::Auto) {
+        let (costs, measured) = costs_file::costs(&mut session, &device.info).await?;
+        device.check()?;
+        if arguments.explain && measured {
+            eprintln!("measured what steps cost here");
+        }
+        let inner = session.set_drafter(Box::new(NoDrafter));
+        session.set_drafter(Box::new(Auto::new(inner, costs)));
+    }
     if let Some(path) = &arguments.load_session {
         session_file::load(&mut session, path)?;
     }
@@ -141,6 +161,7 @@ async fn answer(
         };
         chat.run(text.as_deref(), &mut std::io::stdin().lock())
             .await?;
+        explain(arguments, &session);
         save(arguments, &session).await?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -180,10 +201,28 @@ async fn answer(
     } else {
         eprint!("\n{}", report.table());
     }
+    explain(arguments, &session);
     Ok(match interrupted.is_cancelled() {
         true => ExitCode::from(INTERRUPTED),
         false => ExitCode::SUCCESS,
     })
+}
+
+/// How n-gram look-up searches, for chains or for trees.
+fn ngram(tree: Option<TreeSize>) -> NgramOptions {
+    let usual = NgramOptions::default();
+    match tree {
+        None => usual,
+        Some(size) => NgramOptions {
+            matches: if size.has_branches() {
+                4
+            } else {
+                usual.matches
+            },
+            max_tokens: usual.max_tokens.max(size.max_draft() as usize),
+            ..usual
+        },
+    }
 }
 
 /// The MTP module that the arguments name.
@@ -200,6 +239,11 @@ async fn mtp<R: Read + Seek>(
     let weights_path = weights_path.ok_or("--drafter mtp needs --drafter-weights")?;
     let weights = read(weights_path)?;
     let mut options = MtpOptions::default();
+    options.tokens = match arguments.tree {
+        Some(TreeSize::Chain(tokens)) => tokens,
+        Some(TreeSize::Auto) => 2 * options.tokens,
+        _ => options.tokens,
+    };
     if let Some(path) = &arguments.draft_vocabulary {
         options.vocabulary = serde_json::from_slice(&read(path)?)
             .map_err(|error| format!("{}: no list of token ids: {error}", path.display()))?;
@@ -236,6 +280,21 @@ fn text(arguments: &Generate) -> Result<Option<String>, Box<dyn Error>> {
         }
         text => Ok(text.map(str::to_owned)),
     }
+}
+
+/// Tells what `--tree auto` chose in the end; with `--explain` also by which costs and rates.
+fn explain(arguments: &Generate, session: &Session) {
+    let text = match (session.explain(), arguments.explain) {
+        (None, false) => return,
+        (None, true) => "tree        of a fixed size: nothing was decided\n".to_owned(),
+        (Some(text), true) => text,
+        (Some(text), false) => {
+            let choice = text.lines().filter(|line| line.starts_with("choice"));
+            choice.map(|line| format!("{line}\n")).collect()
+        }
+    };
+    let lines = text.lines().map(|line| format!("  {line}\n"));
+    eprint!("{}", lines.collect::<String>());
 }
 
 async fn save(arguments: &Generate, session: &Session) -> Result<(), Box<dyn Error>> {
