@@ -1,13 +1,15 @@
 //! Draft as much as pays.
 
-use super::{DraftContext, DraftError, Drafted, Drafter, Outcome, Recording, StepCosts};
+use super::{
+    DraftContext, DraftError, DraftLimits, Drafted, Drafter, Outcome, Recording, StepCosts,
+};
 use crate::tree::{AcceptanceRates, MAX_PLANNED_DEPTH, MAX_PLANNED_NODES, OptimalShape};
 
 /// Holds a drafter to the tree that gives most tokens for its cost, which may be none.
 ///
 /// What drafting and verifying cost is measured before ([`StepCosts`]); how often drafts are kept is counted while
 /// decoding, by rank and depth. From both follows the tree with the most expected tokens a second
-/// ([`OptimalShape`]), whose number of nodes, levels and children bound the drafter's own tree.
+/// ([`OptimalShape`]), whose number of nodes and levels, and whether it branches, bound the drafter's own tree.
 ///
 /// Where no tree pays, tokens are decoded plainly, and a small draft is tried now and then. An account of what drafts
 /// have cost and gained bounds the loss: steps never come to more than 4 % and one step above plain decoding, by the
@@ -76,13 +78,13 @@ struct Plan {
 struct Ask {
     nodes: usize,
     depth: usize,
-    children: usize,
+    branches: bool,
 }
 
 const PLAIN: Ask = Ask {
     nodes: 1,
     depth: 0,
-    children: 0,
+    branches: false,
 };
 
 impl Auto {
@@ -126,11 +128,19 @@ impl Auto {
         let plain = self.costs.plain();
         let verify = self.costs.verify();
         let draft = self.costs.draft();
-        let nodes = verify.len().min(max_nodes).clamp(1, MAX_PLANNED_NODES);
-        let depth = draft.len().min(max_depth.saturating_add(1));
+        let limits = self.inner.limits();
+        let nodes = verify.len().min(max_nodes).min(limits.nodes);
+        let nodes = nodes.clamp(1, MAX_PLANNED_NODES);
+        let depth = max_depth
+            .min(limits.depth)
+            .saturating_add(1)
+            .min(draft.len());
         let depth = depth.min(MAX_PLANNED_DEPTH).min(nodes).max(1);
         let most = plain + self.account.budget(plain);
-        let rates = self.rates.rates_by_depth();
+        let mut rates = self.rates.rates_by_depth();
+        if !limits.branches {
+            rates.iter_mut().for_each(|ranks| ranks.truncate(1));
+        }
         let shape = OptimalShape::within(&rates, &draft[..depth], &verify[..nodes], most);
         // Costs and rates are in their ranges; without a shape nothing is drafted.
         let Ok(shape) = shape else {
@@ -147,7 +157,7 @@ impl Auto {
             ask: Ask {
                 nodes: shape.parents.len(),
                 depth: levels.into_iter().max().unwrap_or(0),
-                children: children.into_iter().max().unwrap_or(0),
+                branches: children.into_iter().max().unwrap_or(0) > 1,
             },
             tokens: shape.expected_tokens,
             rate: shape.rate,
@@ -168,7 +178,7 @@ impl Auto {
         Some(Ask {
             nodes: depth + 1,
             depth,
-            children: 1,
+            branches: false,
         })
     }
 }
@@ -176,6 +186,10 @@ impl Auto {
 impl Drafter for Auto {
     fn name(&self) -> &str {
         &self.name
+    }
+
+    fn limits(&self) -> DraftLimits {
+        self.inner.limits()
     }
 
     fn draft(&mut self, context: &DraftContext<'_>) -> Result<Drafted, DraftError> {
@@ -188,7 +202,7 @@ impl Drafter for Auto {
         self.inner.draft(&DraftContext {
             max_nodes: context.max_nodes.min(ask.nodes),
             max_depth: context.max_depth.min(ask.depth),
-            max_children: context.max_children.min(ask.children.max(1)),
+            branches: context.branches && ask.branches,
             ..*context
         })
     }
@@ -200,7 +214,12 @@ impl Drafter for Auto {
     fn observe(&mut self, outcome: &Outcome<'_>) {
         self.inner.observe(outcome);
         let (nodes, kept) = (outcome.drafted + 1, outcome.accepted.len());
-        let cost = self.costs.step(nodes, outcome.depth);
+        // A tree that came out flatter than it might has been drafted to the full depth all the same.
+        let depth = match outcome.drafted {
+            0 => 0,
+            _ => outcome.depth.max(self.asked.depth),
+        };
+        let cost = self.costs.step(nodes, depth);
         self.account.add(cost, kept + 1, self.costs.plain());
         self.steps += 1;
         if outcome.drafted == 0 {
@@ -250,11 +269,7 @@ impl Drafter for Auto {
             ask => format!(
                 "{} of {} nodes, {} deep: {tokens:.2} tokens in {} expected, {rate:.1} tokens/s against \
                  {plain:.1} of plain decoding",
-                if ask.children == 1 {
-                    "a chain"
-                } else {
-                    "a tree"
-                },
+                if ask.branches { "a tree" } else { "a chain" },
                 ask.nodes,
                 ask.depth,
                 ms(tokens / rate),
@@ -295,7 +310,7 @@ mod tests {
             let depth = context.max_depth.min(context.max_nodes - 1);
             let chain: Vec<u32> = (1..=depth as u32).collect();
             let mut paths = vec![chain];
-            if context.max_children > 1 {
+            if context.branches {
                 paths.push(vec![99]);
             }
             let tree = DraftTree::merge(context.root()?, &paths, context.max_nodes)?;

@@ -1,6 +1,6 @@
 //! A drafter held to a fixed size.
 
-use super::{DraftContext, DraftError, Drafted, Drafter, Outcome, Recording};
+use super::{DraftContext, DraftError, DraftLimits, Drafted, Drafter, Outcome, Recording};
 
 /// Holds a drafter to chains of a length, or to trees of a number of nodes.
 pub struct Bounded {
@@ -8,7 +8,7 @@ pub struct Bounded {
     inner: Box<dyn Drafter>,
     max_nodes: usize,
     max_depth: usize,
-    max_children: usize,
+    branches: bool,
 }
 
 impl Bounded {
@@ -19,7 +19,7 @@ impl Bounded {
             inner,
             max_nodes: usize::MAX,
             max_depth: tokens,
-            max_children: 1,
+            branches: false,
         }
     }
 
@@ -30,7 +30,7 @@ impl Bounded {
             inner,
             max_nodes: nodes.max(1),
             max_depth: usize::MAX,
-            max_children: usize::MAX,
+            branches: true,
         }
     }
 }
@@ -40,11 +40,21 @@ impl Drafter for Bounded {
         &self.name
     }
 
+    fn limits(&self) -> DraftLimits {
+        let limits = self.inner.limits();
+        DraftLimits {
+            nodes: limits.nodes.min(self.max_nodes),
+            depth: limits.depth.min(self.max_depth),
+            branches: limits.branches && self.branches,
+            ..limits
+        }
+    }
+
     fn draft(&mut self, context: &DraftContext<'_>) -> Result<Drafted, DraftError> {
         self.inner.draft(&DraftContext {
             max_nodes: context.max_nodes.min(self.max_nodes),
             max_depth: context.max_depth.min(self.max_depth),
-            max_children: context.max_children.min(self.max_children),
+            branches: context.branches && self.branches,
             ..*context
         })
     }

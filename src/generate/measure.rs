@@ -86,25 +86,30 @@ impl Session {
         let start = Instant::now();
         let context = DraftContext {
             features: Features::before(self.past, &self.kept),
-            max_children: 1,
+            branches: false,
             ..DraftContext::new(&self.committed, depth + 1, depth)
         };
         let drafted = self.drafter.draft(&context)?;
         let drafting = match &drafted {
             Drafted::OnHost(_) => Drafting::Nothing,
             Drafted::OnGpu(_) => Drafting::Draft,
+            Drafted::Grown(_) => Drafting::Grow,
         };
         let host = start.elapsed().as_secs_f64();
         let tree = drafted.tree();
         let seconds = self.time(tree, drafting).await?;
-        Ok((host + seconds, tree.len(), tree.max_depth() as usize))
+        Ok((host + seconds, tree.len(), drafted.depth()))
     }
 
     /// Seconds of a step that is not kept.
     async fn time(&mut self, tree: &DraftTree, drafting: Drafting) -> Result<f64, GenerateError> {
         let (past, kept) = (self.past, self.kept.clone());
         let start = Instant::now();
-        self.submit(tree, StepKind::Chain, drafting, None).await?;
+        let kind = match drafting {
+            Drafting::Grow => StepKind::Tree,
+            _ => StepKind::Chain,
+        };
+        self.submit(tree, kind, drafting, None).await?;
         let seconds = start.elapsed().as_secs_f64();
         self.set_past(past);
         // The rows of the prompt are overwritten, but cost the drafter what they did.

@@ -29,6 +29,8 @@ pub struct Session {
     pub(super) dropped: u32,
     pub(super) paging: Option<Paging>,
     pub(super) outcome: ReadBack,
+    /// Where trees that the GPU drafted are read, once there is one.
+    pub(super) tree: Option<ReadBack>,
     pub(super) choice: TokenChoice,
     pub(super) sampler: Option<Sampler>,
     pub(super) grammar: Option<Arc<dyn Grammar>>,
@@ -46,6 +48,7 @@ impl Session {
             gpu: gpu.clone(),
             outcome: ReadBack::new(gpu, "outcome", bytes),
             paging: decoder.paging(),
+            tree: None,
             decoder,
             drafter,
             committed: Vec::new(),

@@ -47,6 +47,8 @@ pub(super) enum Drafting {
     Nothing,
     /// It drafts the tree's tokens.
     Draft,
+    /// It drafts the whole tree.
+    Grow,
     /// Nothing: it did its part in a submission before.
     Done,
 }
@@ -57,6 +59,8 @@ pub(super) struct StepResult {
     pub path: Vec<u32>,
     pub tokens: Vec<u32>,
     pub log_probabilities: Vec<LogProbabilities>,
+    /// The tree, where it grew on the GPU.
+    pub grown: Option<DraftTree>,
 }
 
 impl Session {
@@ -87,19 +91,17 @@ impl Session {
             )
         };
         let start = Instant::now();
-        let (tree, on_gpu) = match self.drafter.draft(&context)? {
-            Drafted::OnHost(tree) => (tree, false),
-            Drafted::OnGpu(tree) => (tree, true),
-        };
-        let restricted = self.restrict(&tree, on_gpu).await?;
-        let (tree, drafting, masks) = match (restricted, on_gpu) {
-            (None, false) => (tree, Drafting::Nothing, None),
-            (None, true) => (tree, Drafting::Draft, None),
-            (Some(it), false) => (it.tree, Drafting::Nothing, Some(it.masks)),
-            (Some(it), true) => (it.tree, Drafting::Done, Some(it.masks)),
-        };
+        let drafted = self.drafter.draft(&context)?;
+        let restricted = self.restrict(&drafted).await?;
         let draft_time = start.elapsed();
-        let kind = match tree.is_chain() {
+        let (tree, drafting, masks) = match (restricted, &drafted) {
+            (None, Drafted::OnHost(_)) => (drafted.tree().clone(), Drafting::Nothing, None),
+            (None, Drafted::OnGpu(_)) => (drafted.tree().clone(), Drafting::Draft, None),
+            (None, Drafted::Grown(_)) => (drafted.tree().clone(), Drafting::Grow, None),
+            (Some(it), Drafted::OnHost(_)) => (it.tree, Drafting::Nothing, Some(it.masks)),
+            (Some(it), _) => (it.tree, Drafting::Done, Some(it.masks)),
+        };
+        let kind = match drafting != Drafting::Grow && tree.is_chain() {
             true => StepKind::Chain,
             false => StepKind::Tree,
         };
@@ -107,6 +109,8 @@ impl Session {
         if let Some(constraint) = &mut self.constraint {
             constraint.advance(&result.tokens)?;
         }
+        // One that grew on the GPU is known only now.
+        let tree = result.grown.unwrap_or(tree);
         self.kept.clone_from(&result.path);
         self.past += result.path.len() as u32;
         self.committed.extend_from_slice(&result.tokens);
@@ -161,33 +165,34 @@ impl Session {
             // The last row of a prompt is a root of its own.
             let ahead = if after_prompt { rows - 1 } else { 0 };
             let position = self.dropped + self.past + ahead;
-            let (choice, committed) = (&self.choice, &self.committed);
-            sampler.set_step(choice, tree, after_prompt, committed, position, masks)?;
+            let (choice, draw, committed) = (&self.choice, tree.draw(), &self.committed);
+            sampler.set_step(choice, draw, after_prompt, committed, position, masks)?;
         }
         let sampler = self.sampler.as_ref().filter(|_| samples);
         let mut encoder = self
             .gpu
             .device()
             .create_command_encoder(&Default::default());
+        let mut layers_done = 0;
         if drafting != Drafting::Done {
             let mut recording = Recording {
                 gpu: &self.gpu,
                 encoder: &mut encoder,
                 tokens: &self.committed,
                 features: Features::before(self.past, &self.kept),
-                drafting: drafting == Drafting::Draft,
+                decoder: &self.decoder,
+                layers_done,
+                drafting: matches!(drafting, Drafting::Draft | Drafting::Grow),
             };
             self.drafter.record(&mut recording)?;
-        }
-        if let (Some(sampler), Drafting::Draft) = (sampler, drafting) {
-            sampler.encode_drafted(&mut encoder, self.decoder.tree(), rows);
+            layers_done = recording.layers_done;
         }
         // An error from here on leaves no features to draft from.
         self.kept.clear();
         {
             let mut pass = encoder.begin_compute_pass(&Default::default());
             let keys = self.past + rows;
-            self.decoder.encode_logits(&mut pass, rows, keys, kind);
+            (self.decoder).encode_logits_from(&mut pass, layers_done, rows, keys, kind);
             match sampler {
                 Some(sampler) => sampler.encode(&mut pass, after_prompt),
                 None => {
@@ -204,8 +209,12 @@ impl Session {
             }
             None => self.outcome.encode(&mut encoder, self.decoder.outcome(), 0),
         }
+        if drafting == Drafting::Grow {
+            self.encode_tree(&mut encoder);
+        }
         self.gpu.queue().submit([encoder.finish()]);
-        let result = match sampler {
+        let sampler = self.sampler.as_ref().filter(|_| samples);
+        let mut result = match sampler {
             Some(sampler) => {
                 let verdict = sampler.read(after_prompt).await?;
                 let both = verdict.raw_log_probabilities.iter();
@@ -219,6 +228,7 @@ impl Session {
                     },
                     path: verdict.path,
                     tokens: verdict.tokens,
+                    grown: None,
                 }
             }
             None => {
@@ -232,7 +242,7 @@ impl Session {
                         StepResult {
                             path,
                             tokens,
-                            log_probabilities: Vec::new(),
+                            ..Default::default()
                         }
                     }
                 }
@@ -243,6 +253,9 @@ impl Session {
                 StepKind::Prompt | StepKind::LastPrompt => paging.commit(rows)?,
                 StepKind::Chain | StepKind::Tree => paging.commit_path(&result.path)?,
             }
+        }
+        if drafting == Drafting::Grow {
+            result.grown = Some(self.read_tree(tree.draw()).await?);
         }
         Ok(result)
     }

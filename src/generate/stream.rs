@@ -221,9 +221,9 @@ impl<'a> TokenStream<'a> {
         self.statistics.decode += start.elapsed();
         self.statistics.add(&step);
         let result = StepResult {
-            path: Vec::new(),
             tokens: step.tokens,
             log_probabilities: step.log_probabilities,
+            ..Default::default()
         };
         self.accept(result, step.accepted, step.drafted > 0);
         Ok(())

@@ -121,23 +121,6 @@ impl DraftTree {
         self.draw
     }
 
-    /// The same tree with other tokens, one a node.
-    ///
-    /// # Errors
-    /// [`TreeError::Lengths`] for another number of tokens than nodes, [`TreeError::DuplicateSiblings`] as
-    /// [`with_draw`](Self::with_draw).
-    pub fn with_tokens(mut self, tokens: Vec<u32>) -> Result<Self, TreeError> {
-        if tokens.len() != self.len() {
-            return Err(TreeError::Lengths {
-                tokens: tokens.len(),
-                parents: self.len(),
-            });
-        }
-        self.token = tokens;
-        self.check_siblings()?;
-        Ok(self)
-    }
-
     /// The same tree with another record of how its children were drawn.
     ///
     /// # Errors
