@@ -98,8 +98,8 @@ mod tests {
         let drafted = |mut drafter: Bounded| drafter.draft(&context).unwrap().tree().clone();
         let chain = drafted(Bounded::chain(ngram(), 3));
         assert!(chain.is_chain() && chain.drafted() == 3, "{chain:?}");
-        let tree = drafted(Bounded::tree(ngram(), 7));
-        assert!(!tree.is_chain() && tree.len() <= 7, "{tree:?}");
+        let tree = drafted(Bounded::tree(ngram(), 12));
+        assert!(!tree.is_chain() && tree.len() <= 12, "{tree:?}");
         assert_eq!(drafted(Bounded::tree(ngram(), 0)).len(), 1);
         assert_eq!(Bounded::chain(ngram(), 3).name(), "ngram chain:3");
     }

@@ -73,6 +73,26 @@ pub enum GenerateError {
     /// The verification can't be set up.
     #[error(transparent)]
     Verify(#[from] VerifyError),
+    /// A decoder for one sequence was to decode several.
+    #[error(
+        "the decoder was made for one sequence; load it with `DecoderOptions::sequences` above 1"
+    )]
+    NotABatch,
+    /// Every place of a batch is taken.
+    #[error("all {sequences} places of the batch are taken; wait until an answer has left")]
+    BatchFull {
+        /// Places.
+        sequences: u32,
+    },
+    /// A drafter of a batch proposed something other than a chain in host memory.
+    #[error(
+        "the drafter `{drafter}` does not draft chains on the host, as those of a batch must; \
+         use n-gram look-up or none"
+    )]
+    BatchDraft {
+        /// Its name.
+        drafter: String,
+    },
     /// Steps could not be timed.
     #[error("the clock gives no time for a step; decode without `auto`")]
     NoCosts,

@@ -6,7 +6,7 @@ use web_time::Instant;
 
 use super::{
     CancelHandle, GenerateError, Grammar, LogProbabilities, Session, Statistics, TokenChoice,
-    step::StepResult,
+    given::Given, step::StepResult,
 };
 
 /// How an answer is made, and when it ends.
@@ -231,32 +231,13 @@ impl<'a> TokenStream<'a> {
 
     /// Takes the tokens of a step, of which the first `accepted` were drafted.
     fn accept(&mut self, result: StepResult, accepted: usize, has_draft: bool) {
-        let mut log_probabilities = result.log_probabilities.into_iter();
-        let mut kept = self.given;
-        for (i, id) in result.tokens.into_iter().enumerate() {
-            kept += 1;
-            if self.options.end_tokens.contains(&id) {
-                self.finish = Some(Finish::EndToken);
-                break;
-            }
-            let origin = match (i < accepted, has_draft) {
-                (true, _) => Origin::Drafted,
-                (false, true) => Origin::Bonus,
-                (false, false) => Origin::Plain,
-            };
-            self.ready.push_back(Token {
-                id,
-                origin,
-                log_probabilities: log_probabilities.next(),
-            });
-            if self.statistics.tokens + self.ready.len() >= self.options.max_tokens {
-                self.finish = Some(Finish::MaxTokens);
-                break;
-            }
-        }
+        let already = self.statistics.tokens;
+        let given = Given::new(result, accepted, has_draft, already, &self.options);
+        self.ready.extend(given.tokens);
+        self.finish = given.finish;
         if self.finish.is_some() {
             // What the step gave beyond the end is no part of the text.
-            self.session.rewind(kept);
+            self.session.rewind(self.given + given.kept);
         }
     }
 }

@@ -2,6 +2,7 @@
 
 #[path = "../gpu/adapters.rs"]
 mod adapters;
+mod batch;
 mod decoder;
 mod dequantised;
 mod families;

@@ -31,14 +31,25 @@ pub enum Command {
 pub struct Generate {
     /// The prompt; `-` reads it from standard input.
     #[arg(
-        required_unless_present_any = ["prompt_tokens", "interactive"],
-        conflicts_with = "prompt_tokens"
+        required_unless_present_any = ["prompt_tokens", "prompts", "interactive"],
+        conflicts_with_all = ["prompt_tokens", "prompts"]
     )]
     pub prompt: Option<String>,
 
     /// A file with the prompt as a JSON array of token ids, used as it is.
     #[arg(long, value_name = "FILE")]
     pub prompt_tokens: Option<PathBuf>,
+
+    /// A file with a prompt a line: several are answered at once, and each answer is printed as a line of JSON
+    /// when it has ended.
+    #[arg(long, value_name = "FILE",
+          conflicts_with_all = ["prompt_tokens", "interactive", "load_session", "save_session", "tree",
+                                "context_shift", "json"])]
+    pub prompts: Option<PathBuf>,
+
+    /// With --prompts: how many are answered at once.
+    #[arg(long, default_value_t = 4, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=64))]
+    pub at_once: u32,
 
     /// Chat: read turn after turn from standard input, the prompt first if there is one. Ctrl-C ends an answer,
     /// Ctrl-D the chat; /help lists the commands.
@@ -240,6 +251,9 @@ mod tests {
             "sunfleck generate hello --model m.gguf --accept luck",
             "sunfleck generate hello --model m.gguf --log-probabilities",
             "sunfleck generate hello --model m.gguf --color sometimes",
+            "sunfleck generate hello --model m.gguf --prompts lines.txt",
+            "sunfleck generate --prompts lines.txt --model m.gguf --interactive",
+            "sunfleck generate --prompts lines.txt --model m.gguf --at-once 1",
             "sunfleck generate hello --model m.gguf --tree wide",
             "sunfleck generate hello --model m.gguf --explain",
             "sunfleck generate hello --model m.gguf --grammar",

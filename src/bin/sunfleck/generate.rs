@@ -10,7 +10,7 @@ use std::{
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use sunfleck::{
     draft::{Auto, Drafter, MtpDrafter, MtpOptions, NgramDrafter, NgramOptions, NoDrafter},
-    generate::{CancelHandle, GenerateOptions, Session, TokenChoice},
+    generate::{Batch, CancelHandle, GenerateOptions, Session, TokenChoice},
     gpu::Gpu,
     model::{Decoder, DecoderOptions, Gguf, Tokenizer, TokenizerError, gguf, hugging_face},
 };
@@ -22,6 +22,7 @@ use crate::{
     chat::{Chat, Turns},
     color::Palette,
     costs_file, grammar,
+    prompts::{self, Prompts},
     report::Report,
     session_file,
     tree_size::TreeSize,
@@ -80,6 +81,9 @@ async fn answer(
         Err(error) => return Err(in_file(&error).into()),
     };
     let text = text(arguments)?;
+    let prompts = (arguments.prompts.as_deref())
+        .map(prompts::read)
+        .transpose()?;
     let turns = match (&tokenizer, &arguments.prompt_tokens) {
         (Some(tokenizer), None) => Some(Turns::new(arguments, &gguf, tokenizer)?),
         _ => None,
@@ -99,6 +103,7 @@ async fn answer(
         ..Default::default()
     };
     let options = DecoderOptions {
+        sequences: prompts.as_ref().map_or(1, |_| arguments.at_once),
         max_draft: (arguments.tree)
             .map_or(0, TreeSize::max_draft)
             .max(options.max_draft),
@@ -113,6 +118,31 @@ async fn answer(
     .map_err(|error| in_file(&error))?;
     bar.finish_and_clear();
     device.check()?;
+
+    let end_tokens = (tokenizer.as_ref())
+        .map(Tokenizer::end_tokens)
+        .unwrap_or_default();
+    let generate_options = GenerateOptions {
+        max_tokens: arguments.max_tokens,
+        end_tokens,
+        choice,
+        grammar,
+        context_shift: arguments.context_shift,
+    };
+    if let (Some(prompts), Some(turns), Some(tokenizer)) = (&prompts, &turns, &tokenizer) {
+        let run = Prompts {
+            prompts,
+            turns,
+            tokenizer,
+            options: &generate_options,
+            stops: &arguments.stop,
+            cancel: interrupted,
+            device: &device,
+        };
+        let mut batch = Batch::new(&gpu, decoder).await?;
+        run.answer(&mut batch, &|| host_drafter(arguments)).await?;
+        return Ok(exit_code(interrupted));
+    }
 
     let drafter: Box<dyn Drafter> = match arguments.drafter {
         DrafterName::None => Box::new(NoDrafter),
@@ -137,16 +167,7 @@ async fn answer(
         session_file::load(&mut session, path)?;
     }
     let drafter = session.drafter().to_owned();
-    let options = GenerateOptions {
-        max_tokens: arguments.max_tokens,
-        end_tokens: tokenizer
-            .as_ref()
-            .map(Tokenizer::end_tokens)
-            .unwrap_or_default(),
-        choice,
-        grammar,
-        context_shift: arguments.context_shift,
-    };
+    let options = generate_options;
     let palette = Palette::new(arguments.color, std::io::stdout().is_terminal());
     if let (true, Some(turns)) = (arguments.interactive, &turns) {
         let mut chat = Chat {
@@ -202,10 +223,26 @@ async fn answer(
         eprint!("\n{}", report.table());
     }
     explain(arguments, &session);
-    Ok(match interrupted.is_cancelled() {
+    Ok(exit_code(interrupted))
+}
+
+fn exit_code(interrupted: &CancelHandle) -> ExitCode {
+    match interrupted.is_cancelled() {
         true => ExitCode::from(INTERRUPTED),
         false => ExitCode::SUCCESS,
-    })
+    }
+}
+
+/// A drafter of its own for each of several answers.
+fn host_drafter(arguments: &Generate) -> Result<Box<dyn Drafter>, String> {
+    match arguments.drafter {
+        DrafterName::None => Ok(Box::new(NoDrafter)),
+        DrafterName::Ngram => match NgramDrafter::new(NgramOptions::default()) {
+            Ok(drafter) => Ok(Box::new(drafter)),
+            Err(error) => Err(error.to_string()),
+        },
+        _ => Err("with --prompts drafts come from --drafter ngram or none".to_owned()),
+    }
 }
 
 /// How n-gram look-up searches, for chains or for trees.
@@ -219,7 +256,10 @@ fn ngram(tree: Option<TreeSize>) -> NgramOptions {
             } else {
                 usual.matches
             },
-            max_tokens: usual.max_tokens.max(size.max_draft() as usize),
+            max_tokens: match size {
+                TreeSize::Chain(tokens) => tokens,
+                _ => usual.max_tokens,
+            },
             ..usual
         },
     }

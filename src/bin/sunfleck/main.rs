@@ -8,6 +8,7 @@ mod color;
 mod costs_file;
 mod generate;
 mod grammar;
+mod prompts;
 mod report;
 mod sampling;
 mod session_file;
