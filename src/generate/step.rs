@@ -76,22 +76,21 @@ impl Session {
             )
         };
         let start = Instant::now();
-        let (tree, on_gpu) = match self.drafter.draft(&context)? {
-            Drafted::OnHost(tree) => (tree, false),
-            Drafted::OnGpu(tree) => (tree, true),
-        };
+        let drafted = self.drafter.draft(&context)?;
         let draft_time = start.elapsed();
-        let kind = match tree.is_chain() {
-            true => StepKind::Chain,
-            false => StepKind::Tree,
+        let tree = drafted.tree();
+        let kind = match (&drafted, tree.is_chain()) {
+            (Drafted::OnHost(_) | Drafted::OnGpu(_), true) => StepKind::Chain,
+            _ => StepKind::Tree,
         };
-        let result = self.submit(&tree, kind, on_gpu).await?;
+        let on_gpu = !matches!(drafted, Drafted::OnHost(_));
+        let result = self.submit(tree, kind, on_gpu).await?;
         self.kept.clone_from(&result.path);
         self.past += result.path.len() as u32;
         self.committed.extend_from_slice(&result.tokens);
         let accepted = result.path.len() - 1;
         self.drafter
-            .observe(&draft::Outcome::new(&tree, &result.tokens[..accepted]));
+            .observe(&draft::Outcome::of(&drafted, &result.tokens[..accepted]));
         Ok(Step {
             tokens: result.tokens,
             drafted: tree.drafted(),
@@ -131,7 +130,13 @@ impl Session {
             // The last row of a prompt is a root of its own.
             let ahead = if after_prompt { rows - 1 } else { 0 };
             let position = self.dropped + self.past + ahead;
-            sampler.set_step(&self.choice, tree, after_prompt, &self.committed, position)?;
+            sampler.set_step(
+                &self.choice,
+                tree.draw(),
+                after_prompt,
+                &self.committed,
+                position,
+            )?;
         }
         let sampler = self.sampler.as_ref().filter(|_| samples);
         let mut encoder = self
@@ -143,18 +148,18 @@ impl Session {
             encoder: &mut encoder,
             tokens: &self.committed,
             features: Features::before(self.past, &self.kept),
+            decoder: &self.decoder,
+            layers_done: 0,
             drafting: on_gpu,
         };
         self.drafter.record(&mut recording)?;
-        if let (Some(sampler), true) = (sampler, on_gpu) {
-            sampler.encode_drafted(&mut encoder, self.decoder.tree(), rows);
-        }
+        let layers_done = recording.layers_done;
         // An error from here on leaves no features to draft from.
         self.kept.clear();
         {
             let mut pass = encoder.begin_compute_pass(&Default::default());
             let keys = self.past + rows;
-            self.decoder.encode_logits(&mut pass, rows, keys, kind);
+            (self.decoder).encode_logits_from(&mut pass, layers_done, rows, keys, kind);
             match sampler {
                 Some(sampler) => sampler.encode(&mut pass, after_prompt),
                 None => {
