@@ -18,6 +18,8 @@ pub struct Step {
     pub tokens: Vec<u32>,
     /// Draft tokens that were checked.
     pub drafted: usize,
+    /// Drafted tokens that one path could have kept at most.
+    pub depth: usize,
     /// Draft tokens that were kept: one fewer than `tokens`.
     pub accepted: usize,
     /// Of each of `tokens`, where [`TokenChoice::log_probabilities`](super::TokenChoice::log_probabilities)
@@ -120,6 +122,7 @@ impl Session {
         Ok(Step {
             tokens: result.tokens,
             drafted: tree.drafted(),
+            depth: tree.max_depth() as usize,
             accepted,
             log_probabilities: result.log_probabilities,
             draft_time,

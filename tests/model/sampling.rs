@@ -171,6 +171,61 @@ fn sampled_text_has_the_models_law_with_and_without_drafts() {
     });
 }
 
+/// Drafts the same chain at every step, chosen without chance.
+struct Straight;
+
+impl Drafter for Straight {
+    fn name(&self) -> &str {
+        "straight"
+    }
+
+    fn draft(&mut self, context: &DraftContext<'_>) -> Result<Drafted, DraftError> {
+        let chain = &[0, 2][..context.max_depth.min(2)];
+        Ok(Drafted::OnHost(DraftTree::chain(context.root()?, chain)?))
+    }
+}
+
+#[test]
+fn block_verification_after_top_p_has_the_law_of_what_is_left() {
+    on_every_adapter(|gpu| {
+        if gpu.is_slow() || !gpu.name.contains("all features") {
+            return;
+        }
+        let (mut session, mut twin) = model(gpu);
+        // The fewest likeliest tokens that sum to 0.8.
+        let nucleus = |_: &[u32], weights: &mut [f64]| {
+            let sum: f64 = weights.iter().sum();
+            let mut order: Vec<usize> = (0..weights.len()).collect();
+            order.sort_by(|&a, &b| weights[b].total_cmp(&weights[a]));
+            let mut before = 0.0;
+            for token in order {
+                let own = weights[token] / sum;
+                if before >= 0.8 {
+                    weights[token] = 0.0;
+                }
+                before += own;
+            }
+        };
+        let cut = law(&mut twin, nucleus);
+        let whole = law(&mut twin, |_, _| ());
+        assert!(cut.values().any(|p| *p == 0.0), "nothing was cut");
+        session.set_drafter(Box::new(Straight));
+        let sampling = Sampling { top_p: 0.8, ..WARM };
+        let choice = |seed| TokenChoice {
+            rule: Rule::Block,
+            ..TokenChoice::sampled(sampling, seed)
+        };
+        let texts: Vec<Vec<u32>> = (0..1000)
+            .map(|seed| answer(&mut session, 3, choice(seed)))
+            .collect();
+        assert!(texts.iter().all(|text| cut[text] > 0.0), "{}", gpu.name);
+        let ratio = misfit(&texts, &cut);
+        assert!(ratio < 1.0, "{}: {ratio}", gpu.name);
+        // The test sees a wrong law.
+        assert!(misfit(&texts, &whole) > 1.0, "{}", gpu.name);
+    });
+}
+
 #[test]
 fn a_seed_gives_one_text() {
     on_every_adapter(|gpu| {

@@ -362,6 +362,7 @@ impl Answer {
         self.statistics.add(&Step {
             tokens: result.tokens.clone(),
             drafted: tree.drafted(),
+            depth: tree.max_depth() as usize,
             accepted,
             log_probabilities: Vec::new(),
             draft_time,
