@@ -152,11 +152,10 @@ async fn mtp(
         let path = folder.join(name);
         fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))
     };
-    let mut options = MtpOptions::default();
-    options.tokens = tokens;
-    options.vocabulary = serde_json::from_slice(&read("token_rank.json")?)
-        .map_err(|error| format!("token_rank.json: {error}"))?;
-    options.vocabulary.truncate(DRAFT_VOCABULARY);
+    let list = serde_json::from_slice(&read("token_rank.json")?);
+    let mut vocabulary: Vec<u32> = list.map_err(|error| format!("token_rank.json: {error}"))?;
+    vocabulary.truncate(DRAFT_VOCABULARY);
+    let options = MtpOptions { tokens, vocabulary };
     let weights = read("mtp.safetensors")?;
     MtpDrafter::load(gpu, decoder, gguf, &mut reader, &weights, &options)
         .await

@@ -65,7 +65,7 @@ impl Grammar for Alternating {
 
 impl GrammarState for Last {
     fn allow(&mut self, allowed: &mut [u32]) -> Result<(), GrammarError> {
-        let is_even = self.0[self.0.len() - 1] % 2 == 0;
+        let is_even = self.0[self.0.len() - 1].is_multiple_of(2);
         allowed.fill(if is_even { 0xaaaa_aaaa } else { 0x5555_5555 });
         Ok(())
     }
