@@ -6,7 +6,7 @@ use web_time::Instant;
 
 use super::{
     CancelHandle, GenerateError, LogProbabilities, Session, Statistics, TokenChoice,
-    step::StepResult,
+    step::{Step, StepResult},
 };
 
 /// How an answer is made, and when it ends.
@@ -90,6 +90,7 @@ pub struct TokenStream<'a> {
     given: usize, // tokens of the session up to the last one that was handed out
     finish: Option<Finish>,
     statistics: Statistics,
+    last_step: Option<Step>,
     progress: Box<dyn FnMut(usize, usize) + 'a>,
     cancel: CancelHandle,
 }
@@ -108,6 +109,7 @@ impl Session {
                 prompt_tokens: prompt.len(),
                 ..Default::default()
             },
+            last_step: None,
             progress: Box::new(|_, _| ()),
             cancel: CancelHandle::default(),
         }
@@ -131,6 +133,11 @@ impl<'a> TokenStream<'a> {
     /// Counts and times so far.
     pub fn statistics(&self) -> &Statistics {
         &self.statistics
+    }
+
+    /// The last step, with its draft and what was kept of it; `None` before the first one after the prompt.
+    pub fn last_step(&self) -> Option<&Step> {
+        self.last_step.as_ref()
     }
 
     /// Why the answer ended, once it has.
@@ -217,10 +224,11 @@ impl<'a> TokenStream<'a> {
         self.statistics.add(&step);
         let result = StepResult {
             path: Vec::new(),
-            tokens: step.tokens,
-            log_probabilities: step.log_probabilities,
+            tokens: step.tokens.clone(),
+            log_probabilities: step.log_probabilities.clone(),
         };
         self.accept(result, step.accepted, step.drafted > 0);
+        self.last_step = Some(step);
         Ok(())
     }
 
