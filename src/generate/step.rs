@@ -28,8 +28,9 @@ pub struct Step {
     /// Time from the submission until the verdict was read: the target model, verification and commit, and
     /// what a drafter does on the GPU.
     pub verify_time: Duration,
-    /// The draft that was checked. Where the drafter wrote it on the GPU the host never saw it: then it has only
-    /// the tokens that were kept, and [`Step::NOT_READ`] for the others.
+    /// The draft that was checked. Where the drafter wrote its tokens on the GPU the host never saw them: then it has
+    /// those that were kept, and [`Step::NOT_READ`] for the others. Of one that grew on the GPU
+    /// ([`Drafted::Grown`]) only the kept chain is known.
     pub draft: DraftTree,
     /// Nodes of `draft` that were kept, in order, the root included.
     pub path: Vec<u32>,
@@ -86,30 +87,27 @@ impl Session {
             )
         };
         let start = Instant::now();
-        let (tree, on_gpu) = match self.drafter.draft(&context)? {
-            Drafted::OnHost(tree) => (tree, false),
-            Drafted::OnGpu(tree) => (tree, true),
-        };
+        let drafted = self.drafter.draft(&context)?;
         let draft_time = start.elapsed();
-        let kind = match tree.is_chain() {
-            true => StepKind::Chain,
-            false => StepKind::Tree,
+        let tree = drafted.tree();
+        let kind = match (&drafted, tree.is_chain()) {
+            (Drafted::OnHost(_) | Drafted::OnGpu(_), true) => StepKind::Chain,
+            _ => StepKind::Tree,
         };
-        let result = self.submit(&tree, kind, on_gpu).await?;
+        let on_gpu = !matches!(drafted, Drafted::OnHost(_));
+        let result = self.submit(tree, kind, on_gpu).await?;
         self.kept.clone_from(&result.path);
         self.past += result.path.len() as u32;
         self.committed.extend_from_slice(&result.tokens);
         let accepted = result.path.len() - 1;
         self.drafter
-            .observe(&draft::Outcome::new(&tree, &result.tokens[..accepted]));
-        let draft = match on_gpu {
-            true => tree_as_kept(&tree, &result.path, &result.tokens[..accepted])?,
-            false => tree,
-        };
+            .observe(&draft::Outcome::of(&drafted, &result.tokens[..accepted]));
+        let count = tree.drafted();
+        let (draft, path) = seen_draft(drafted, result.path, &result.tokens[..accepted])?;
         Ok(Step {
-            drafted: draft.drafted(),
+            drafted: count,
             draft,
-            path: result.path,
+            path,
             tokens: result.tokens,
             accepted,
             log_probabilities: result.log_probabilities,
@@ -147,7 +145,13 @@ impl Session {
             // The last row of a prompt is a root of its own.
             let ahead = if after_prompt { rows - 1 } else { 0 };
             let position = self.dropped + self.past + ahead;
-            sampler.set_step(&self.choice, tree, after_prompt, &self.committed, position)?;
+            sampler.set_step(
+                &self.choice,
+                tree.draw(),
+                after_prompt,
+                &self.committed,
+                position,
+            )?;
         }
         let sampler = self.sampler.as_ref().filter(|_| samples);
         let mut encoder = self
@@ -159,18 +163,18 @@ impl Session {
             encoder: &mut encoder,
             tokens: &self.committed,
             features: Features::before(self.past, &self.kept),
+            decoder: &self.decoder,
+            layers_done: 0,
             drafting: on_gpu,
         };
         self.drafter.record(&mut recording)?;
-        if let (Some(sampler), true) = (sampler, on_gpu) {
-            sampler.encode_drafted(&mut encoder, self.decoder.tree(), rows);
-        }
+        let layers_done = recording.layers_done;
         // An error from here on leaves no features to draft from.
         self.kept.clear();
         {
             let mut pass = encoder.begin_compute_pass(&Default::default());
             let keys = self.past + rows;
-            self.decoder.encode_logits(&mut pass, rows, keys, kind);
+            (self.decoder).encode_logits_from(&mut pass, layers_done, rows, keys, kind);
             match sampler {
                 Some(sampler) => sampler.encode(&mut pass, after_prompt),
                 None => {
@@ -231,16 +235,31 @@ impl Session {
     }
 }
 
-/// `tree`, whose drafted tokens are placeholders, with what is known of them: the tokens `accepted` of the nodes of
-/// `path` below the root.
-fn tree_as_kept(tree: &DraftTree, path: &[u32], accepted: &[u32]) -> Result<DraftTree, TreeError> {
-    let mut tokens = vec![Step::NOT_READ; tree.len()];
-    tokens[0] = tree.tokens()[0];
-    for (node, token) in path.iter().skip(1).zip(accepted) {
-        if let Some(place) = tokens.get_mut(*node as usize) {
-            *place = *token;
+/// What the host knows of a draft and of what was kept of it, the tokens `accepted` of the nodes of `path` below the
+/// root.
+fn seen_draft(
+    drafted: Drafted,
+    path: Vec<u32>,
+    accepted: &[u32],
+) -> Result<(DraftTree, Vec<u32>), TreeError> {
+    match drafted {
+        Drafted::OnHost(tree) => Ok((tree, path)),
+        Drafted::OnGpu(tree) => {
+            let mut tokens = vec![Step::NOT_READ; tree.len()];
+            tokens[0] = tree.tokens()[0];
+            for (node, token) in path.iter().skip(1).zip(accepted) {
+                if let Some(place) = tokens.get_mut(*node as usize) {
+                    *place = *token;
+                }
+            }
+            // Siblings that are not known look alike: no claim is made that they differ.
+            let tree = DraftTree::from_parents(tokens, tree.parents().to_vec(), DrawKind::Iid)?;
+            Ok((tree, path))
+        }
+        Drafted::Grown(growth) => {
+            let root = Drafted::Grown(growth).tree().tokens()[0];
+            let path = (0..=accepted.len() as u32).collect();
+            Ok((DraftTree::chain(root, accepted)?, path))
         }
     }
-    // Siblings that are not known look alike: no claim is made that they differ.
-    DraftTree::from_parents(tokens, tree.parents().to_vec(), DrawKind::Iid)
 }

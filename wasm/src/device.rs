@@ -74,7 +74,7 @@ impl Device {
             "shaderF16": c.shader_f16,
             "timestamps": c.timestamps,
             "class": format!("{:?}", c.class).to_lowercase(),
-            "compiler": format!("{:?}", c.dialect),
+            "compiler": format!("{:?}", c.dialect).to_lowercase(),
             "checked": c.checked_shaders,
             "unrolled": c.unrolled_shaders,
         })

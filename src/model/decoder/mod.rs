@@ -131,8 +131,23 @@ impl Decoder {
     /// Records the first part of a step: from the tokens in the tree blob to logits, where the kind of step
     /// has any.
     pub fn encode_logits(&self, pass: &mut ComputePass<'_>, rows: u32, keys: u32, kind: StepKind) {
-        self.embed.encode(pass, rows);
-        for layer in &self.layers {
+        self.encode_logits_from(pass, 0, rows, keys, kind);
+    }
+
+    /// As [`encode_logits`](Self::encode_logits) where the first `done` layers of all rows are done: their residual
+    /// stream lies in [`features`](Self::features), their keys and values in the cache.
+    pub fn encode_logits_from(
+        &self,
+        pass: &mut ComputePass<'_>,
+        done: u32,
+        rows: u32,
+        keys: u32,
+        kind: StepKind,
+    ) {
+        if done == 0 {
+            self.embed.encode(pass, rows);
+        }
+        for layer in self.layers.iter().skip(done as usize) {
             layer.encode(pass, rows, keys, kind);
         }
         match kind {

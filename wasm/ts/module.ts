@@ -1,0 +1,72 @@
+import initGlue, * as glue from './glue/sunfleck_wasm.js';
+import { ArgumentError, DefectError, fromModule } from './errors.js';
+
+/** @internal */
+export { glue };
+
+/** Where the WebAssembly file comes from: its address, or the file itself. */
+export type WasmSource = string | URL | Request | Response | Promise<Response> | BufferSource | WebAssembly.Module;
+
+let loading: Promise<void> | undefined;
+let defect: DefectError | undefined;
+let stopped!: (error: DefectError) => void;
+const stop = new Promise<never>((_, reject) => (stopped = reject));
+stop.catch(() => {});
+
+// How the module tells of a panic, before it traps.
+Object.defineProperty(globalThis, '__sunfleckPanic', {
+  configurable: true,
+  value: (message: string) => {
+    defect ??= new DefectError(message);
+    stopped(defect);
+  },
+});
+
+let standard: () => WasmSource | Promise<WasmSource> = () => new URL('./glue/sunfleck_wasm_bg.wasm', import.meta.url);
+
+/** Says where the file is looked for when {@link init} is given nothing. */
+export function setStandardSource(source: () => WasmSource | Promise<WasmSource>): void {
+  standard = source;
+}
+
+/**
+ * Loads the WebAssembly module. Everything else does this by itself; call it to load the file earlier, or from
+ * a place of your own. A second call does nothing.
+ */
+export function init(source?: WasmSource): Promise<void> {
+  loading ??= (async () => {
+    try {
+      await initGlue({ module_or_path: source ?? (await standard()) });
+    } catch (error) {
+      loading = undefined;
+      throw error;
+    }
+  })();
+  return loading;
+}
+
+/** Calls into the module: a panic becomes a {@link DefectError}, its other errors those of this package. */
+export function call<T>(run: () => T): T {
+  if (defect) throw defect;
+  try {
+    return run();
+  } catch (error) {
+    throw defect ?? fromModule(error);
+  }
+}
+
+/** As {@link call} for what answers later; ends also when `others` reject, with their error. */
+export async function settle<T>(run: () => Promise<T>, ...others: Promise<never>[]): Promise<T> {
+  if (defect) throw defect;
+  try {
+    return await Promise.race([run(), stop, ...others]);
+  } catch (error) {
+    throw defect ?? fromModule(error);
+  }
+}
+
+/** JSON for the module: bigints as digits, and no field that is undefined. */
+export function json(what: string, options: object): string {
+  if (typeof options !== 'object' || options === null) throw new ArgumentError(`${what} must be an object`);
+  return JSON.stringify(options, (_, value) => (typeof value === 'bigint' ? value.toString() : value));
+}
