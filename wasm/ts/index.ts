@@ -45,7 +45,7 @@ export {
   type StepDraft,
   type StepReport,
 } from './generator.js';
-export { init, type WasmSource } from './module.js';
+export { init, type WasmSource } from './init.js';
 export { DraftTree, type DrawKind, type TreeDrawing } from './tree.js';
 export {
   Verify,

@@ -1,11 +1,8 @@
 import initGlue, * as glue from './glue/sunfleck_wasm.js';
 import { ArgumentError, DefectError, fromModule } from './errors.js';
+import type { WasmSource } from './init.js';
 
-/** @internal */
 export { glue };
-
-/** Where the WebAssembly file comes from: its address, or the file itself. */
-export type WasmSource = string | URL | Request | Response | Promise<Response> | BufferSource | WebAssembly.Module;
 
 let loading: Promise<void> | undefined;
 let defect: DefectError | undefined;
@@ -24,15 +21,12 @@ Object.defineProperty(globalThis, '__sunfleckPanic', {
 
 let standard: () => WasmSource | Promise<WasmSource> = () => new URL('./glue/sunfleck_wasm_bg.wasm', import.meta.url);
 
-/** Says where the file is looked for when {@link init} is given nothing. */
+/** Says where the file is looked for when `init` is given nothing. */
 export function setStandardSource(source: () => WasmSource | Promise<WasmSource>): void {
   standard = source;
 }
 
-/**
- * Loads the WebAssembly module. Everything else does this by itself; call it to load the file earlier, or from
- * a place of your own. A second call does nothing.
- */
+/** Loads the module, once. */
 export function init(source?: WasmSource): Promise<void> {
   loading ??= (async () => {
     try {
