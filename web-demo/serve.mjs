@@ -34,7 +34,7 @@ const TYPES = {
 
 /**
  * Starts the server. `faults` is for tests: `{ cutAfter }` ends the next answer for a model after so many bytes,
- * `{ delay }` waits before each 256 KiB of one.
+ * `{ delay, chunk }` waits so many milliseconds before each `chunk` bytes of one.
  */
 export async function serve({ root, port = 0, model, drafter, faults = {} }) {
   const models = model ? [{ name: path.basename(model), url: `model/${path.basename(model)}`, bytes: (await stat(model)).size }] : [];
@@ -81,10 +81,10 @@ export async function serve({ root, port = 0, model, drafter, faults = {} }) {
       response.writeHead(valid ? 206 : 200, headers);
       if (request.method === 'HEAD' || found.size === 0) return response.end();
       const isModel = file === model;
-      const { cutAfter, delay } = isModel ? faults : {};
+      const { cutAfter, delay, chunk = 1 << 18 } = isModel ? faults : {};
       if (cutAfter) delete faults.cutAfter;
       let sent = 0;
-      for await (const piece of createReadStream(file, { start: from, end: to, highWaterMark: 1 << 18 })) {
+      for await (const piece of createReadStream(file, { start: from, end: to, highWaterMark: chunk })) {
         if (response.destroyed) return undefined;
         if (delay) await new Promise((resolve) => setTimeout(resolve, delay));
         sent += piece.length;

@@ -42,7 +42,10 @@ pub fn of_browser_build() -> Result<String> {
         folders.insert(key, folder.map(PathBuf::from).unwrap_or_default());
     }
     Ok(page(&crates_in(&tree), |name| {
-        folders.get(name).map(|folder| texts_in(folder)).unwrap_or_default()
+        folders
+            .get(name)
+            .map(|folder| texts_in(folder))
+            .unwrap_or_default()
     }))
 }
 
@@ -51,7 +54,12 @@ fn crates_in(tree: &str) -> BTreeSet<(String, String)> {
     tree.lines()
         .filter_map(|line| line.split_once('\t'))
         .filter(|(name, _)| !name.contains('('))
-        .map(|(name, licence)| (name.trim().to_owned(), licence.trim_end_matches(" (*)").to_owned()))
+        .map(|(name, licence)| {
+            (
+                name.trim().to_owned(),
+                licence.trim_end_matches(" (*)").to_owned(),
+            )
+        })
         .collect()
 }
 
@@ -68,7 +76,12 @@ fn page(crates: &BTreeSet<(String, String)>, texts: impl Fn(&str) -> Vec<String>
         }
     }
     for (text, names) in by_text {
-        let _ = write!(page, "\n## {}\n\n```text\n{}\n```\n", names.join(", "), text.trim_end());
+        let _ = write!(
+            page,
+            "\n## {}\n\n```text\n{}\n```\n",
+            names.join(", "),
+            text.trim_end()
+        );
     }
     page
 }
@@ -81,12 +94,21 @@ fn texts_in(folder: &Path) -> Vec<String> {
         .flatten()
         .map(|entry| entry.path())
         .filter(|path| {
-            let name = path.file_name().unwrap_or_default().to_string_lossy().to_uppercase();
-            ["LICENSE", "LICENCE", "COPYING", "NOTICE"].iter().any(|start| name.starts_with(start))
+            let name = path
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .to_uppercase();
+            ["LICENSE", "LICENCE", "COPYING", "NOTICE"]
+                .iter()
+                .any(|start| name.starts_with(start))
         })
         .collect();
     files.sort();
-    files.iter().filter_map(|path| fs::read_to_string(path).ok()).collect()
+    files
+        .iter()
+        .filter_map(|path| fs::read_to_string(path).ok())
+        .collect()
 }
 
 fn output(arguments: &[&str]) -> Result<String> {
@@ -96,7 +118,12 @@ fn output(arguments: &[&str]) -> Result<String> {
         .stderr(Stdio::inherit())
         .output()
         .context("cargo did not start")?;
-    ensure!(output.status.success(), "cargo {} failed ({})", arguments[0], output.status);
+    ensure!(
+        output.status.success(),
+        "cargo {} failed ({})",
+        arguments[0],
+        output.status
+    );
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 

@@ -50,7 +50,8 @@ pub fn build() -> Result<WebPackage> {
     npm::install(&folder)?;
     let dist = folder.join("dist");
     if dist.exists() {
-        fs::remove_dir_all(&dist).with_context(|| format!("{} can't be emptied", dist.display()))?;
+        fs::remove_dir_all(&dist)
+            .with_context(|| format!("{} can't be emptied", dist.display()))?;
     }
     npm::run(npm::tool(&folder, "typescript/bin/tsc").args(["--project", "tsconfig.json"]))?;
     copy_folder(&glue, &dist.join("glue"))?;
@@ -74,6 +75,12 @@ fn cargo(arguments: &str) -> Result<()> {
     npm::run(repository::cargo().args(arguments.split(' ')))
 }
 
+/// Where the archive of the package that was built last is.
+pub fn archive() -> Result<PathBuf> {
+    let name = format!("sunfleck-{}.tgz", repository::version()?);
+    Ok(repository::target_folder()?.join("web-package").join(name))
+}
+
 /// Runs `npm pack` and gives the archive's path.
 fn pack(folder: &Path, into: &Path) -> Result<PathBuf> {
     fs::create_dir_all(into).with_context(|| format!("{} can't be made", into.display()))?;
@@ -86,7 +93,11 @@ fn pack(folder: &Path, into: &Path) -> Result<PathBuf> {
         .stderr(Stdio::inherit())
         .output()
         .context("npm did not start")?;
-    ensure!(output.status.success(), "npm pack failed ({})", output.status);
+    ensure!(
+        output.status.success(),
+        "npm pack failed ({})",
+        output.status
+    );
     let name = String::from_utf8_lossy(&output.stdout);
     Ok(into.join(name.trim()))
 }
@@ -98,7 +109,10 @@ fn compressed_bytes(folder: &Path) -> Result<usize> {
         let path = entry?.path();
         if path.is_dir() {
             total += compressed_bytes(&path)?;
-        } else if path.extension().is_some_and(|end| end == "js" || end == "wasm") {
+        } else if path
+            .extension()
+            .is_some_and(|end| end == "js" || end == "wasm")
+        {
             let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
             encoder.write_all(&fs::read(&path)?)?;
             total += encoder.finish()?.len();
