@@ -88,7 +88,7 @@ export async function serve({ root, port = 0, model, drafter, faults = {} }) {
         if (response.destroyed) return undefined;
         if (delay) await new Promise((resolve) => setTimeout(resolve, delay));
         sent += piece.length;
-        if (!response.write(piece)) await new Promise((resolve) => response.once('drain', resolve).once('close', resolve));
+        if (!response.write(piece)) await drained(response);
         if (cutAfter && sent >= cutAfter) return response.destroy();
       }
       return response.end();
@@ -99,6 +99,17 @@ export async function serve({ root, port = 0, model, drafter, faults = {} }) {
   });
   await new Promise((resolve, reject) => server.once('error', reject).listen(port, '127.0.0.1', resolve));
   return { url: `http://localhost:${server.address().port}/`, requests, faults, close: () => new Promise((resolve) => { server.close(resolve); server.closeAllConnections(); }) };
+}
+
+/** When more can be written, or nobody listens any more. */
+function drained(response) {
+  return new Promise((resolve) => {
+    const go = () => {
+      response.off('drain', go).off('close', go);
+      resolve();
+    };
+    response.on('drain', go).on('close', go);
+  });
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {

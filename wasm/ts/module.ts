@@ -1,5 +1,5 @@
 import initGlue, * as glue from './glue/sunfleck_wasm.js';
-import { ArgumentError, DefectError, fromModule } from './errors.js';
+import { ArgumentError, DefectError, SunfleckError, fromModule } from './errors.js';
 import type { WasmSource } from './init.js';
 
 export { glue };
@@ -55,8 +55,18 @@ export async function settle<T>(run: () => Promise<T>, ...others: Promise<never>
   try {
     return await Promise.race([run(), stop, ...others]);
   } catch (error) {
-    throw defect ?? fromModule(error);
+    if (defect) throw defect;
+    // A lost device fails what is under way a moment before it says that it is lost.
+    if (others.length > 0 && !(error instanceof SunfleckError)) await Promise.race([...others, pause(LOST_WITHIN)]);
+    throw fromModule(error);
   }
+}
+
+/** Milliseconds between the first failure of a lost device and its own word. */
+const LOST_WITHIN = 200;
+
+function pause(milliseconds: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, milliseconds));
 }
 
 /** JSON for the module: bigints as digits, and no field that is undefined. */

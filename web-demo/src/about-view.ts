@@ -5,6 +5,9 @@ import type { Engine } from './engine.js';
 import type { Complain } from './model-card.js';
 import type { DeviceReport } from './protocol.js';
 
+/** Limits that kernels live by. */
+const OURS = /Compute|StorageBuffer|BufferSize|BindingSize|BindGroups$|OffsetAlignment/;
+
 export class AboutView {
   private floor = false;
 
@@ -48,7 +51,7 @@ export class AboutView {
     ];
     byId('about-adapter').replaceChildren(...entries.flatMap(([name, value]) => [make('dt', {}, name), make('dd', {}, value)]));
     byId('about-features').replaceChildren(...(features.length > 0 ? features : ['none']).map((feature) => make('li', {}, feature)));
-    byId('about-limits').replaceChildren(...Object.entries(limits).flatMap(([name, value]) => [make('dt', {}, name), make('dd', {}, value.toLocaleString('en'))]));
+    byId('about-limits').replaceChildren(...Object.entries(limits).filter(([name]) => OURS.test(name)).flatMap(([name, value]) => [make('dt', {}, name), make('dd', {}, value.toLocaleString('en'))]));
   }
 
   private async listCache(): Promise<void> {

@@ -22,13 +22,13 @@ class Chart {
     this.data = [[], ...series.map(() => [])];
     // A hidden view has no width: drawn when it is shown, and again when it changes.
     new ResizeObserver(() => this.resize()).observe(this.element);
-    for (const query of ['(prefers-color-scheme: dark)']) matchMedia(query).addEventListener('change', () => this.build());
+    matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => this.build());
     new MutationObserver(() => this.build()).observe(document.documentElement, { attributes: true, attributeFilter: ['data-theme'] });
   }
 
   set(data: uPlot.AlignedData): void {
     this.data = data;
-    if (this.plot) this.plot.setData(data);
+    if (this.plot && data[0].length > 0) this.plot.setData(data);
     else this.build();
   }
 
@@ -41,8 +41,10 @@ class Chart {
 
   private build(): void {
     const { clientWidth: width, clientHeight: height } = this.element;
-    if (width === 0) return;
+    // What is hidden is built when it is shown: with the colours of then.
     this.plot?.destroy();
+    this.plot = undefined;
+    if (width === 0 || this.data[0].length === 0) return;
     const style = getComputedStyle(this.element);
     const color = (name: string) => style.getPropertyValue(name).trim();
     const axis = { stroke: color('--quiet'), grid: { stroke: color('--line'), width: 1 }, ticks: { show: false }, font: '11px system-ui' };
@@ -54,7 +56,7 @@ class Chart {
         legend: { show: false },
         cursor: { show: false },
         padding: [8, 4, 0, 0],
-        scales: { x: { time: false }, y: { range: (_, __, most) => [0, Math.max(most * 1.1, 1e-3)] } },
+        scales: { x: { time: false, range: (_, least, most) => [least - 0.6, most + 0.6] }, y: { range: (_, __, most) => [0, Math.max(most * 1.1, 1e-3)] } },
         axes: [
           { ...axis, grid: { show: false }, size: 20, values: (_, values) => values.map((v) => (Number.isInteger(v) ? String(v) : '')) },
           { ...axis, size: 34, space: 26 },

@@ -137,6 +137,9 @@ export class ModelCard {
 
   private set(model: ModelDescription | undefined): void {
     this.model = model;
+    const load = byId('load');
+    load.classList.toggle('primary', !model);
+    load.textContent = model ? 'Load again' : 'Load the model';
     for (const listener of this.listeners) listener(model);
   }
 

@@ -153,8 +153,8 @@ try {
     });
 
     await test('a broken connection is taken up again', async () => {
-      server.faults.cutAfter = 16384;
-      server.faults.chunk = 8192;
+      server.faults.cutAfter = 8192;
+      server.faults.chunk = 4096;
       await click(page, 'load');
       await loaded(page);
       delete server.faults.chunk;

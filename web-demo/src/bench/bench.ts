@@ -110,7 +110,7 @@ async function attention(device: Device, timer: Timer, one: Case, peaks: { fma: 
     const row: BenchRow = {
       name: `${kind} ${queries}×${keys}, ${heads}/${kvHeads} heads of ${dim}`,
       what: { prefill: 'reading a prompt', decode: 'one token', verify: 'a draft of 15 tokens' }[kind],
-      kernel: /attention\/\S+/.exec(plan.explain())?.[0] ?? '',
+      kernel: chosen(plan.explain(), kind),
       milliseconds: per * 1000,
       rate: (limit === 'FMA' ? flops : moved) / per / 1e9,
       unit: limit === 'FMA' ? 'GFLOP/s' : 'GB/s',
@@ -125,6 +125,12 @@ async function attention(device: Device, timer: Timer, one: Case, peaks: { fma: 
   } finally {
     for (const buffer of [...Object.values(io), naiveBuffers.key, naiveBuffers.value, naiveBuffers.output]) buffer.destroy();
   }
+}
+
+/** The kernel of a plan that many rows get, or the one for the fewest. */
+function chosen(explained: string, kind: Case['kind']): string {
+  const names = [...explained.matchAll(/^(attention\/(?:decode|prefill)[^:\s]*)/gm)].map(([, name]) => name!);
+  return (kind === 'decode' ? names[0] : names.at(-1)) ?? '';
 }
 
 async function verification(device: Device, timer: Timer, peaks: { read: number }, signal: AbortSignal): Promise<BenchRow> {
