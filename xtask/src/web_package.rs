@@ -149,7 +149,9 @@ mod tests {
         assert!((50..1000).contains(&script), "{script}");
         let inside = folder.path().join("glue");
         fs::create_dir(&inside).unwrap();
-        let noise: Vec<u8> = (0..1000u32).map(|i| ((i * i * 7919) >> 7) as u8).collect();
+        let noise: Vec<u8> = (0..1000u32)
+            .map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8)
+            .collect();
         fs::write(inside.join("b.wasm"), noise).unwrap();
         assert!(compressed_bytes(folder.path()).unwrap() > script + 300);
     }
