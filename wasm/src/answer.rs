@@ -44,6 +44,7 @@ impl Generator {
             },
             context_shift: fields.u32("contextShift")?,
             choice: options::choice(&mut fields)?,
+            ..GenerateOptions::default()
         };
         fields.finish()?;
         if !goes_on {
