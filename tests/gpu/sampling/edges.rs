@@ -113,7 +113,7 @@ fn what_can_not_be_verified_is_flagged_and_commits_nothing() {
         let outside = case(Rule::Rejection, outside, &[[0.0; 3]; 2]);
         assert_eq!(
             verdict(gpu, outside),
-            Err(OutcomeError::BadTree),
+            Err(OutcomeError::TokenOutside),
             "{}",
             gpu.name
         );
