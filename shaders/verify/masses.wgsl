@@ -1,30 +1,5 @@
 // What is left of a node's distribution once children are rejected, as sums over the vocabulary.
 
-// The target's row after a node and the one from which its children were drawn.
-struct Pair {
-    source: Source,
-    settings: Settings,
-    row: Row,
-    draft: Source,
-    drafting: Settings,
-    drafted: Row,
-}
-
-fn pair_of(request: u32, node: u32) -> Pair {
-    let at = request * params.max_nodes + node;
-    return Pair(
-        target_source(request, node), requests[request].sampling, nodes[at].after,
-        draft_source(request, node), requests[request].drafting, nodes[at].drafted);
-}
-
-fn target_p(pair: Pair, y: u32) -> f32 {
-    return probability(pair.row, target_z(pair.source, pair.settings, y), y);
-}
-
-fn draft_q(pair: Pair, y: u32) -> f32 {
-    return probability(pair.drafted, draft_z(pair.draft, pair.drafting, y), y);
-}
-
 // max(alpha p - s q, 0) and q of one token; nothing for one that is past the end or was removed.
 fn masses_of(pair: Pair, alpha: f32, s: f32, replaces: bool, begin: u32, end: u32, y: u32) -> vec2<f32> {
     if y >= end || (!replaces && is_removed(y - begin)) {

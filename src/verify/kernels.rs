@@ -186,6 +186,7 @@ impl Form {
         self.kernel(name, lanes, &COMMON)
             .source(shader!("verify/sums.wgsl"))
             .source(shader!("verify/removed.wgsl"))
+            .source(shader!("verify/pair.wgsl"))
             .source(shader!("verify/masses.wgsl"))
             .workgroup_bytes(sum_bytes(lanes) + REMOVED_BYTES)
     }
@@ -206,7 +207,7 @@ impl Form {
             .constant("SLOTS", lanes)
             .source(shader!("verify/sums.wgsl"))
             .source(shader!("verify/removed.wgsl"))
-            .source(shader!("verify/masses.wgsl"))
+            .source(shader!("verify/pair.wgsl"))
             .source(shader!("verify/residual.wgsl"))
             .source(shader!("verify/stat.wgsl"))
             .source(shader!("verify/rest.wgsl"))
@@ -218,13 +219,13 @@ impl Form {
         let lanes = self.lanes(256, 8);
         let mut bindings = COMMON.to_vec();
         bindings.push(Write);
-        // block_sums, run_sums and the choices of sample.wgsl
-        let choices = u64::from(MAX_BLOCKS) * 8 + u64::from(lanes) * 4 + 32;
+        // block_sums, run_sums and the choices of sample.wgsl; one slot of stat.wgsl
+        let choices = u64::from(MAX_BLOCKS) * 8 + u64::from(lanes) * 4 + 32 + STAT_BYTES;
         self.kernel("sample", lanes, &bindings)
             .constant("SLOTS", 1)
             .constant("MAX_BLOCKS", MAX_BLOCKS)
             .source(shader!("verify/removed.wgsl"))
-            .source(shader!("verify/masses.wgsl"))
+            .source(shader!("verify/pair.wgsl"))
             .source(shader!("verify/residual.wgsl"))
             .source(shader!("verify/stat.wgsl"))
             .source(shader!("verify/philox.wgsl"))

@@ -1,6 +1,7 @@
 //! The ends of what is allowed, and what is refused.
 
 use sunfleck::{
+    reference::philox::{self, Draw, Purpose},
     tree::{BlobField, DraftTree, DrawKind, NONE, field_offset},
     verify::{
         OutcomeError, Rule, RuleError, Sampling, Verdict, VerifyError, VerifyIo, VerifyProblem,
@@ -60,6 +61,134 @@ fn a_chain_that_is_as_deep_as_there_is_room_is_kept_whole() {
             assert_eq!(verdict.path.len(), 100, "{}: {rule:?}", gpu.name);
             assert_eq!(verdict.tokens, [1; 100], "{}: {rule:?}", gpu.name);
         }
+    });
+}
+
+/// Seeds with which the test of the first child at position 18, or the token there, gets the least and the
+/// largest number that there is.
+#[test]
+fn the_ends_of_the_unit_interval_choose_only_what_has_probability() {
+    const LARGEST: f32 = 1.0 - 1.0 / 16_777_216.0;
+    let number = |seed, purpose| {
+        let draw = Draw {
+            position: 18,
+            child: 0,
+            purpose,
+            block: 0,
+        };
+        philox::uniform(philox::words(seed, draw)[0])
+    };
+    let at = |seed, tree, logits: &[[f32; 3]]| {
+        let mut case = case(Rule::Rejection, tree, logits);
+        case.position = 17;
+        case.request.seed = seed;
+        case
+    };
+    for seed in [63_126_451, 78_824_444] {
+        assert_eq!(number(seed, Purpose::Accept), 0.0);
+    }
+    for seed in [335_856, 47_488_308] {
+        assert_eq!(number(seed, Purpose::Accept), LARGEST);
+    }
+    for seed in [32_135_733, 34_460_976] {
+        assert_eq!(number(seed, Purpose::Sample), 0.0);
+    }
+    for seed in [19_576_733, 43_321_813] {
+        assert_eq!(number(seed, Purpose::Sample), LARGEST);
+    }
+    on_every_adapter(|gpu| {
+        let chain = |token| DraftTree::chain(0, &[token]).unwrap();
+        let tokens = |case| verdict(gpu, case).unwrap().tokens;
+        // 0 * mass < 0 is false: a token without probability is not kept, one with the least is.
+        for seed in [63_126_451, 78_824_444] {
+            let rows = [[NO, 0.0, -80.0], [0.0, NO, NO]];
+            assert_eq!(tokens(at(seed, chain(0), &rows)).len(), 1, "{}", gpu.name);
+            assert_eq!(tokens(at(seed, chain(2), &rows)), [2, 0], "{}", gpu.name);
+        }
+        // The largest number keeps only what has all probability.
+        for seed in [335_856, 47_488_308] {
+            let rows = [[0.0, 10.0, NO], [0.0, NO, NO]];
+            assert_eq!(tokens(at(seed, chain(1), &rows)), [0], "{}", gpu.name);
+            let sure = [[NO, 10.0, NO], [0.0, NO, NO]];
+            assert_eq!(tokens(at(seed, chain(1), &sure)), [1, 0], "{}", gpu.name);
+        }
+        // The token sampled is the first that has probability, or the last.
+        for (seeds, wanted) in [
+            ([32_135_733, 34_460_976], 1),
+            ([19_576_733, 43_321_813], 9_000),
+        ] {
+            for seed in seeds {
+                let mut logits = vec![NO; 9_003];
+                for y in [1, 4_096, 8_000, 9_000] {
+                    logits[y] = 1.0;
+                }
+                let mut case = at(seed, DraftTree::root_only(0), &[]);
+                case.logits = logits;
+                let cases = [case];
+                let problem = problem_for(&cases, 9_003);
+                let verdict = run(&gpu.gpu, &problem, &cases).0.remove(0).unwrap();
+                assert_eq!(verdict.tokens, [wanted], "{}", gpu.name);
+            }
+        }
+    });
+}
+
+#[test]
+fn a_vocabulary_of_one_token_and_a_tree_of_one_node_give_that_token() {
+    on_every_adapter(|gpu| {
+        for rule in RULES {
+            for nodes in [1usize, 2, 5] {
+                let tree = DraftTree::chain(0, &vec![0; nodes - 1]).unwrap();
+                let cases = [Case {
+                    logits: vec![-3.0; nodes],
+                    ..case(rule, tree, &[])
+                }];
+                let verdict = run(&gpu.gpu, &problem_for(&cases, 1), &cases).0.remove(0);
+                let verdict = verdict.unwrap();
+                assert_eq!(verdict.tokens, vec![0; nodes], "{}: {rule:?}", gpu.name);
+                assert_eq!(verdict.log_probabilities, vec![0.0; nodes]);
+            }
+        }
+    });
+}
+
+/// The most nodes there can be: as a chain, depth N; as a bush, every node used.
+#[test]
+fn the_largest_trees_are_verified_to_their_last_node() {
+    on_every_adapter(|gpu| {
+        if gpu.is_slow() || gpu.compiles_slowly() {
+            return;
+        }
+        let most = sunfleck::tree::MAX_NODES;
+        for rule in [Rule::Greedy, Rule::Rejection, Rule::Block, Rule::Traversal] {
+            let chain = DraftTree::chain(0, &vec![1; most - 1]).unwrap();
+            let cases = [Case {
+                logits: [NO, 2.0, NO].repeat(most),
+                ..case(rule, chain, &[])
+            }];
+            let verdict = run(&gpu.gpu, &problem_for(&cases, 3), &cases)
+                .0
+                .remove(0)
+                .unwrap();
+            assert_eq!(verdict.tokens, vec![1; most], "{}: {rule:?}", gpu.name);
+        }
+        // 4,095 children of the root, of which only the last has a token of any probability.
+        let parents = (0..most)
+            .map(|node| if node == 0 { NONE } else { 0 })
+            .collect();
+        let tokens = (0..most as u32).collect();
+        let star = DraftTree::from_parents(tokens, parents, DrawKind::TopK).unwrap();
+        let mut logits = vec![NO; most * most];
+        for row in logits.chunks_exact_mut(most) {
+            row[most - 1] = 0.0;
+        }
+        let cases = [Case {
+            logits,
+            ..case(Rule::Rejection, star, &[])
+        }];
+        let problem = problem_for(&cases, most as u32);
+        let verdict = run(&gpu.gpu, &problem, &cases).0.remove(0).unwrap();
+        assert_eq!(verdict.path, [0, most as u32 - 1], "{}", gpu.name);
     });
 }
 

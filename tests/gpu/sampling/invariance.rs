@@ -3,15 +3,17 @@
 use sunfleck::{
     gpu::{Capabilities, Gpu},
     tree::DrawKind,
-    verify::{Rule, Sampling, VerifyError, VerifyProblem, VerifyRequest},
+    verify::{LossyTypical, Rule, Sampling, VerifyError, VerifyProblem, VerifyRequest},
 };
 
 use super::twin::random_case;
 use super::{Case, problem_for, run};
-use crate::adapters::on_every_adapter;
+use crate::adapters::{TestGpu, on_every_adapter};
 use crate::random::Random;
 
-const VOCABULARY: usize = 70;
+/// Three blocks, the last of them not full.
+const VOCABULARY: usize = 9_001;
+const SMALL: usize = 4_200;
 
 fn cases() -> Vec<Case> {
     let mut random = Random(77);
@@ -30,16 +32,57 @@ fn cases() -> Vec<Case> {
         .collect()
 }
 
+/// Every rule with every draw.
+fn all_rules() -> Vec<Case> {
+    let mut random = Random(78);
+    let rules = [
+        Rule::Greedy,
+        Rule::Rejection,
+        Rule::ChainRejection,
+        Rule::Block,
+        Rule::Traversal,
+        Rule::LossyTypical(LossyTypical::default()),
+        Rule::LossyThreshold(0.01),
+    ];
+    let draws = [DrawKind::TopK, DrawKind::Iid, DrawKind::WithoutReplacement];
+    let pairs = rules
+        .iter()
+        .flat_map(|rule| draws.map(|draw| (*rule, draw)));
+    (0..)
+        .zip(pairs)
+        .map(|(index, (rule, draw))| {
+            let mut request = VerifyRequest::new(rule, draw, index);
+            request.sampling = Sampling {
+                min_p: 0.01,
+                repetition_penalty: 1.1,
+                ..Sampling::default()
+            };
+            // Two blocks, the second not full.
+            random_case(&mut random, SMALL, request, 3 + index as usize % 5)
+        })
+        .collect()
+}
+
 #[test]
 fn batch_and_padding_change_no_bit() {
-    on_every_adapter(|gpu| {
-        let cases = cases();
-        let together = problem_for(&cases, VOCABULARY as u32);
-        let (verdicts, _) = run(&gpu.gpu, &together, &cases);
+    on_every_adapter(|gpu| unchanged(gpu, VOCABULARY, &cases()));
+}
+
+#[test]
+fn batch_and_padding_change_no_bit_of_any_rule() {
+    on_every_adapter(|gpu| unchanged(gpu, SMALL, &all_rules()));
+}
+
+fn unchanged(gpu: &TestGpu, vocabulary: usize, cases: &[Case]) {
+    {
+        let mut together = problem_for(cases, vocabulary as u32);
+        together.top_log_probabilities = 2;
+        let (verdicts, _) = run(&gpu.gpu, &together, cases);
         for (case, verdict) in cases.iter().zip(&verdicts) {
             let verdict = verdict.as_ref().unwrap();
             let alone = std::slice::from_ref(case);
-            let mut padded = problem_for(alone, VOCABULARY as u32);
+            let mut padded = problem_for(alone, vocabulary as u32);
+            padded.top_log_probabilities = 2;
             padded.max_nodes += 21;
             padded.tree_stride = padded.max_nodes + 9;
             padded.row_stride += 58;
@@ -54,7 +97,7 @@ fn batch_and_padding_change_no_bit() {
                 bits(&verdict.log_probabilities)
             );
         }
-    });
+    }
 }
 
 #[test]
@@ -64,12 +107,12 @@ fn logits_walked_in_parts_give_the_same_verdicts() {
         let mut problem = problem_for(&cases, VOCABULARY as u32);
         let (whole, _) = run(&gpu.gpu, &problem, &cases);
         let mut limited: Capabilities = gpu.gpu.capabilities().clone();
-        // Other bindings still fit: 54 rows of 280 bytes do not.
-        limited.limits.max_storage_buffer_binding_size = 12_000;
+        // Other bindings still fit: 54 rows of 36,032 bytes do not.
+        limited.limits.max_storage_buffer_binding_size = 33 * 36_032;
         let small = Gpu::with_capabilities(gpu.gpu.device(), gpu.gpu.queue(), limited.clone());
-        problem.row_stride = 96; // 384 bytes: two rows end at a multiple of 256
+        problem.row_stride = 9_008; // 36,032 bytes: four rows end at a multiple of 256
         let plan = small.plan_verify(&problem).unwrap();
-        assert!(plan.part_rows() < 54 && plan.part_rows().is_multiple_of(2));
+        assert!(plan.part_rows() == 32);
         let (parts, _) = run(&small, &problem, &cases);
         assert_eq!(parts, whole, "{}", gpu.name);
 

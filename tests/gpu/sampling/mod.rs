@@ -1,6 +1,7 @@
 //! Verification by sampling against its twin, and the laws of its output.
 
 mod blobs;
+mod cuts;
 mod edges;
 mod invariance;
 mod laws;
