@@ -95,10 +95,16 @@ fn main(
     }
     workgroupBarrier(); // orders the zeros before what is found
     let distinct = requests[request].draw != DRAW_IID;
+    let rule = requests[request].rule;
+    let rejects = rule == RULE_REJECTION || rule == RULE_CHAIN || rule == RULE_BLOCK || rule == RULE_TRAVERSAL;
+    let asks_draft = rejects && requests[request].draw != DRAW_TOP_K;
     for (var node = lane; node < count; node += WORKGROUP_X) {
         var flags = 0u;
         if !parent_is_before(request, node) || !is_right(request, node, count) || !ancestors_are_right(request, node) {
             flags |= FLAG_BAD_TREE;
+        }
+        if node > 0u && asks_draft && tree_field(request, 7u, node) >= params.draft_rows {
+            flags |= FLAG_IMPOSSIBLE_DRAFT;
         }
         if node > 0u && token_of(request, node) >= params.vocabulary {
             flags |= FLAG_TOKEN_OUTSIDE;

@@ -82,9 +82,12 @@ impl Verify {
         let ring_words = HEADER as u32 + ring_tokens;
         let bytes = u64::from(problem.batch) * u64::from(ring_words) * 4;
         let ring = gpu.storage("verify ring", bytes)?;
-        let rules: Vec<[u32; 2]> = (sizes.rules().iter().flatten())
+        let mut rules: Vec<[u32; 2]> = (sizes.rules().iter().flatten())
             .map(|rule| rule.words())
             .collect();
+        if rules.is_empty() {
+            rules.push([0; 2]); // a binding is never empty
+        }
         let rules = gpu.storage_with("dispatch rules", rules.as_flattened())?;
         let params = AdvanceParams {
             batch: problem.batch,

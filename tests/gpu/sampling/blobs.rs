@@ -9,8 +9,8 @@ use crate::adapters::{TestGpu, on_every_adapter};
 use crate::random::Random;
 
 const VOCABULARY: u32 = 40;
-const STRIDE: usize = 40;
-const MAX_NODES: u32 = 38;
+const STRIDE: usize = 40; // so that ancestors take two words
+const MAX_NODES: u32 = 14;
 
 /// The verdicts on a batch of blobs, and where the lengths stand afterwards.
 fn verdicts(
@@ -62,7 +62,7 @@ fn verdicts(
 fn trees(random: &mut Random, draw: DrawKind) -> Vec<DraftTree> {
     (0..4)
         .map(|i| {
-            let nodes = [1, 5, 20, MAX_NODES][i];
+            let nodes = [1, 5, 9, MAX_NODES][i];
             let parents: Vec<u32> = (0..nodes)
                 .map(|node| match node {
                     0 => NONE,
@@ -86,6 +86,14 @@ fn check(gpu: &TestGpu, rule: Rule, draw: DrawKind, blobs: &[Vec<u32>]) -> usize
             Err(_) => Some(OutcomeError::BadTree),
             Ok(tree) if tree.tokens()[1..].iter().any(|token| *token >= VOCABULARY) => {
                 Some(OutcomeError::TokenOutside)
+            }
+            // A row of draft logits that is not there; greedy verification asks for none.
+            Ok(tree)
+                if draw != DrawKind::TopK
+                    && rule != Rule::Greedy
+                    && tree.q_rows()[1..].iter().any(|row| *row >= MAX_NODES) =>
+            {
+                Some(OutcomeError::ImpossibleDraft)
             }
             Ok(_) => None,
         };
@@ -118,7 +126,11 @@ fn every_damaged_word_of_a_blob_is_flagged_on_the_gpu() {
                 blobs.push(good.clone());
                 // A word of a node in use: a field, or a word of its ancestors.
                 let nodes = tree.len();
-                let samples = if gpu.is_slow() { 10 } else { 60 };
+                let samples = match (crate::full(), gpu.name.contains("all features")) {
+                    (true, _) => 200,
+                    (false, true) => 30,
+                    (false, false) => 8,
+                };
                 for _ in 0..samples {
                     let node = random.below(nodes as u32) as usize;
                     let field = random.below(10) as usize;
@@ -136,7 +148,7 @@ fn every_damaged_word_of_a_blob_is_flagged_on_the_gpu() {
             let refused = check(gpu, rule, draw, &blobs);
             // The rest are changed tokens, and words that were what they became.
             assert!(refused * 2 > blobs.len(), "{}: {refused}", gpu.name);
-            assert!(refused < blobs.len() - 4, "{}: {refused}", gpu.name);
+            assert!(refused <= blobs.len() - 4, "{}: {refused}", gpu.name);
         }
     });
 }

@@ -19,7 +19,7 @@ fn close(got: f32, expected: f64) -> bool {
     (f64::from(got) - expected).abs() < 2e-5 || (expected < -85.0 && got < -85.0)
 }
 
-fn check(gpu: &TestGpu, vocabulary: usize, element: Element, top: u32, cases: &[Case]) {
+fn check(gpu: &TestGpu, vocabulary: usize, element: Element, top: u32, cases: &[Case]) -> usize {
     let mut problem = problem_for(cases, vocabulary as u32);
     problem.element = element;
     problem.row_stride = problem.row_stride.next_multiple_of(2) + 2;
@@ -70,7 +70,7 @@ fn check(gpu: &TestGpu, vocabulary: usize, element: Element, top: u32, cases: &[
             }
         }
     }
-    assert!(kept > cases.len(), "{}: nothing was accepted", gpu.name);
+    kept - cases.len()
 }
 
 fn cases(vocabulary: usize, options: bool) -> Vec<Case> {
@@ -96,6 +96,7 @@ fn cases(vocabulary: usize, options: bool) -> Vec<Case> {
 #[test]
 fn the_likeliest_tokens_beside_kept_ones_are_the_twins() {
     on_every_adapter(|gpu| {
+        let mut accepted = 0;
         // Many ties: coarse logits of many tokens. Fewer tokens than asked for. Several blocks, the last not full.
         for (vocabulary, element, top) in [
             (70, Element::F32, 5),
@@ -104,15 +105,11 @@ fn the_likeliest_tokens_beside_kept_ones_are_the_twins() {
             (2049, Element::Bf16, 1),
         ] {
             for options in [false, true] {
-                check(
-                    gpu,
-                    vocabulary,
-                    element,
-                    top,
-                    &cases(vocabulary, options && vocabulary > 9),
-                );
+                let cases = cases(vocabulary, options && vocabulary > 9);
+                accepted += check(gpu, vocabulary, element, top, &cases);
             }
         }
+        assert!(accepted > 8, "{}: few drafts were kept", gpu.name);
     });
 }
 

@@ -161,7 +161,7 @@ impl Chance for Watched {
     }
 }
 
-/// Decisions nearer than this may differ: f32 rounds each of some tens of exponentials and their sums by 6e-8.
+/// Only decisions nearer than this may differ: f32 rounds each of some tens of exponentials and their sums by 6e-8.
 const MARGIN: f64 = 1e-5;
 
 pub fn compare(gpu: &TestGpu, vocabulary: usize, element: Element, cases: &[Case]) -> usize {
@@ -180,12 +180,12 @@ pub fn compare(gpu: &TestGpu, vocabulary: usize, element: Element, cases: &[Case
             margin: f64::INFINITY,
         };
         let expected = verify(case.request.rule, &input, &mut chance).unwrap();
-        if chance.margin < MARGIN {
+        let verdict = verdict.unwrap_or_else(|error| panic!("{}: case {index}: {error}", gpu.name));
+        let name = format!("{}: case {index}: {:?}", gpu.name, case.request);
+        if verdict.tokens != expected.tokens && chance.margin < MARGIN {
             near += 1;
             continue;
         }
-        let verdict = verdict.unwrap_or_else(|error| panic!("{}: case {index}: {error}", gpu.name));
-        let name = format!("{}: case {index}: {:?}", gpu.name, case.request);
         assert_eq!(verdict.path, expected.path, "{name}");
         assert_eq!(verdict.tokens, expected.tokens, "{name}");
         assert_eq!(
@@ -208,7 +208,7 @@ pub fn compare(gpu: &TestGpu, vocabulary: usize, element: Element, cases: &[Case
         }
         kept += expected.accepted();
     }
-    assert!(near * 200 <= cases.len(), "{}: {near} near ties", gpu.name);
+    assert!(near * 200 <= cases.len(), "{}: {near} differ", gpu.name);
     kept
 }
 
