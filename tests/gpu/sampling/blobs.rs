@@ -126,7 +126,10 @@ fn every_damaged_word_of_a_blob_is_flagged_on_the_gpu() {
                 blobs.push(good.clone());
                 // A word of a node in use: a field, or a word of its ancestors.
                 let nodes = tree.len();
-                let samples = match (crate::full(), gpu.name.contains("all features")) {
+                let samples = match (
+                    crate::full(),
+                    gpu.name.contains("llvmpipe") && gpu.name.contains("all features"),
+                ) {
                     (true, _) => 200,
                     (false, true) => 30,
                     (false, false) => 8,
