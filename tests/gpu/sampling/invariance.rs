@@ -13,7 +13,7 @@ use crate::random::Random;
 
 /// Three blocks, the last of them not full.
 const VOCABULARY: usize = 9_001;
-const SMALL: usize = 4_200;
+const SMALL: usize = 300;
 
 fn cases() -> Vec<Case> {
     let mut random = Random(77);
@@ -57,7 +57,6 @@ fn all_rules() -> Vec<Case> {
                 repetition_penalty: 1.1,
                 ..Sampling::default()
             };
-            // Two blocks, the second not full.
             random_case(&mut random, SMALL, request, 3 + index as usize % 5)
         })
         .collect()
