@@ -9,6 +9,7 @@
 //! | [`NoDrafter`] | nothing: plain decoding | nothing |
 //! | [`NgramDrafter`] | what followed the last tokens when they occurred before | nothing |
 //! | [`MtpDrafter`] | a chain from a trained layer that reads the target's features | trained weights |
+//! | [`MedusaDrafter`] | a tree from trained heads on the target's feature | trained weights |
 //! | [`FirstOf`] | what one drafter proposes, and where it has nothing, another | two drafters |
 //!
 //! ```
@@ -31,13 +32,17 @@
 
 mod first_of;
 mod kernels;
+mod medusa;
 mod mtp;
 mod ngram;
 mod none;
+mod residual;
+mod vocabulary;
 mod weights;
 
 pub use first_of::FirstOf;
 pub(crate) use kernels::variants;
+pub use medusa::{MedusaDrafter, MedusaOptions};
 pub use mtp::{MtpDrafter, MtpOptions};
 pub use ngram::{MAX_MATCHES, MAX_NGRAM, NgramDrafter, NgramOptions};
 pub use none::NoDrafter;
@@ -48,7 +53,7 @@ use wgpu::CommandEncoder;
 use crate::{
     gpu::Gpu,
     model::Decoder,
-    tree::{DraftTree, DrawKind, MAX_NODES, NONE, TreeError},
+    tree::{DraftTree, DrawKind, MAX_NODES, NONE, TreeBuildError, TreeError},
 };
 
 /// What a drafter may look at, and how much it may propose.
@@ -345,4 +350,18 @@ pub enum DraftError {
     /// The proposal is no valid tree.
     #[error("the draft is no valid tree: {0}")]
     Tree(#[from] TreeError),
+    /// A builder of trees on the GPU refused what the drafter asked of it.
+    #[error("the draft can't be built: {message}")]
+    Build {
+        /// What is wrong.
+        message: String,
+    },
+}
+
+impl From<TreeBuildError> for DraftError {
+    fn from(error: TreeBuildError) -> Self {
+        Self::Build {
+            message: error.to_string(),
+        }
+    }
 }

@@ -23,10 +23,10 @@ pub(crate) mod parts {
 use wgpu::{Buffer, ComputePass};
 
 pub use self::options::{DecoderOptions, StepKind};
-use self::{head::Head, layer::Layer};
+use self::{head::Head, layer::Layer, layer_weights::LayerWeights};
 use super::{Hyperparameters, paging::Paging};
 use crate::{
-    cache::{Commit, KvCache},
+    cache::{Commit, KvCache, RopeShape},
     ops::{Embed, Matrix, StepBuffer},
     verify::GreedyVerifier,
 };
@@ -42,6 +42,9 @@ pub struct Decoder {
     embedding: Matrix,
     residual: Buffer, // [row, width]
     layers: Vec<Layer>,
+    layer_weights: Vec<LayerWeights>,
+    rope: RopeShape,
+    rope_table: Buffer, // [position, rotated / 2] of (cos, sin)
     head: Head,
     verifier: GreedyVerifier,
     cache: KvCache,
@@ -102,6 +105,16 @@ impl Decoder {
     /// The embedding matrix, `[token, width]`.
     pub fn embedding(&self) -> &Matrix {
         &self.embedding
+    }
+
+    /// The weights of each layer: handles of buffers.
+    pub(crate) fn layer_weights(&self) -> &[LayerWeights] {
+        &self.layer_weights
+    }
+
+    /// How heads rotate, and the table of rotations from position 0 on.
+    pub(crate) fn rope(&self) -> (RopeShape, &Buffer) {
+        (self.rope, &self.rope_table)
     }
 
     /// The step: rows and committed keys.
