@@ -8,8 +8,10 @@
 //! |---|---|---|
 //! | [`NoDrafter`] | nothing: plain decoding | nothing |
 //! | [`NgramDrafter`] | what followed the last tokens when they occurred before | nothing |
-//! | [`MtpDrafter`] | a chain from a trained layer that reads the target's features | trained weights |
+//! | [`MtpDrafter`] | a chain or a tree from a trained layer that reads the target's features | trained weights |
 //! | [`MedusaDrafter`] | a tree from trained heads on the target's feature | trained weights |
+//! | [`ExitDrafter`] | a chain from the target's own first layers | trained weights |
+//! | [`ModelDrafter`] | a chain of a smaller model | a model of the same vocabulary |
 //! | [`FirstOf`] | what one drafter proposes, and where it has nothing, another | two drafters |
 //!
 //! ```
@@ -30,9 +32,11 @@
 //! they write the drafted tokens into the decoder's tree blob, where the target, the verification and the
 //! commit read them. A step stays one submission and one read-back.
 
+mod exit;
 mod first_of;
 mod kernels;
 mod medusa;
+mod model;
 mod mtp;
 mod ngram;
 mod none;
@@ -40,9 +44,11 @@ mod residual;
 mod vocabulary;
 mod weights;
 
+pub use exit::{ExitDrafter, ExitOptions};
 pub use first_of::FirstOf;
 pub(crate) use kernels::variants;
 pub use medusa::{MedusaDrafter, MedusaOptions};
+pub use model::{ModelDrafter, check_same_vocabulary};
 pub use mtp::{MtpDrafter, MtpOptions};
 pub use ngram::{MAX_MATCHES, MAX_NGRAM, NgramDrafter, NgramOptions};
 pub use none::NoDrafter;
@@ -249,6 +255,8 @@ pub struct Recording<'a> {
     pub tokens: &'a [u32],
     /// The features of the last pass.
     pub features: Features<'a>,
+    /// Keys in the target's cache.
+    pub past: u32,
     /// The target.
     pub decoder: &'a Decoder,
     /// Layers of the target that the drafter ran for all rows of this step, features and keys included: a drafter

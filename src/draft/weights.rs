@@ -57,6 +57,26 @@ pub enum DrafterLoadError {
         /// What was given.
         given: String,
     },
+    /// A draft model has other tokens than the model it is to draft for.
+    #[error(
+        "the draft model has another vocabulary: {given} where the model has {needed}; use a smaller model of the          same family"
+    )]
+    OtherVocabulary {
+        /// What the model has.
+        needed: String,
+        /// What the draft model has.
+        given: String,
+    },
+    /// An option is outside its range.
+    #[error("`{option}` needs to be {needed} but is {given}; change the drafter's options")]
+    Option {
+        /// The option's name.
+        option: &'static str,
+        /// Its range.
+        needed: String,
+        /// What was given.
+        given: String,
+    },
     /// The model's own part failed.
     #[error(transparent)]
     Model(#[from] LoadError),

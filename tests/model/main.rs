@@ -4,6 +4,7 @@
 mod adapters;
 mod decoder;
 mod dequantised;
+mod drafters;
 mod families;
 mod format;
 mod fuzz_seed;

@@ -6,7 +6,7 @@ use super::module::Shared;
 use crate::{
     attention::Mask,
     draft::{DrafterLoadError, kernels::Gather},
-    gpu::{BufferView, Gpu},
+    gpu::BufferView,
     model::{
         StepKind,
         parts::{Activations, Layer, LayerWeights, Stack, linears, stride},
@@ -99,7 +99,6 @@ impl Growing {
     /// the last of which is row `last` and holds key `root` of its cache; its logits are row 0.
     pub fn record(
         &mut self,
-        gpu: &Gpu,
         encoder: &mut CommandEncoder,
         module: &Shared<'_>,
         root: u32,
@@ -107,9 +106,9 @@ impl Growing {
         nodes: u32,
         depth: u32,
     ) -> Result<(), TreeBuildError> {
-        self.tree.set_max_nodes(gpu, nodes)?;
+        self.tree.set_max_nodes(module.gpu, nodes)?;
         // The root's slot is that of the last committed position, which knows its token already.
-        self.lengths.set_past(gpu, root);
+        self.lengths.set_past(module.gpu, root);
         let shape = *self.tree.shape();
         let depth = depth.clamp(1, shape.depth);
         let size = self.row_bytes;

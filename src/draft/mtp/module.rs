@@ -55,6 +55,7 @@ pub(super) struct Module {
 
 /// What the levels of a tree share with the module.
 pub(super) struct Shared<'a> {
+    pub gpu: &'a Gpu,
     pub step: &'a StepBuffer,
     pub tokens: &'a Buffer,
     pub output: &'a Buffer,
@@ -346,6 +347,7 @@ impl Module {
         }
         if let Draft::Tree { nodes, depth } = draft {
             let shared = Shared {
+                gpu,
                 step: &self.step,
                 tokens: &self.tokens,
                 output: &self.output,
@@ -358,7 +360,7 @@ impl Module {
             };
             let (root, last) = (past - 1, count - 1);
             self.growing
-                .record(gpu, encoder, &shared, root, last, nodes, depth)?;
+                .record(encoder, &shared, root, last, nodes, depth)?;
         }
         Ok(())
     }

@@ -3,5 +3,5 @@
 mod mtp;
 mod residual;
 
-pub use mtp::{Mtp, MtpWeights};
+pub use mtp::{Growth, Mtp, MtpWeights};
 pub use residual::{ResidualWeights, medusa_logits, residual};
