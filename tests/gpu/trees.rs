@@ -431,7 +431,8 @@ fn fixed_trees_equal_those_of_the_cpu() {
         assert_eq!(tree.parents(), [NONE, 0, 1]);
         let second_head = top_k(&logits[50..100], 3);
         assert_eq!(tree.tokens()[2], second_head[2].token);
-        let refused: [&[&[usize]]; 3] = [&[&[4]], &[&[0, 0]], &[&[0]; 9]];
+        let too_many: [&[usize]; 9] = [&[0]; 9];
+        let refused: [&[&[usize]]; 3] = [&[&[4]], &[&[0, 0]], &too_many];
         for paths in refused {
             assert!(fixed.set_paths(&test.gpu, paths).is_err());
         }

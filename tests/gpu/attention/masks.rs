@@ -110,7 +110,7 @@ fn the_last_nodes_of_a_tree_see_what_they_see_among_all() {
                     let end = whole_of(queries, Mask::TreeEnd { max_nodes: 64 });
                     let row = 6 * 32;
                     let first = (nodes - queries) as usize * row;
-                    let of_end = Inputs {
+                    let of_end = super::case::Inputs {
                         q: inputs.q[first..].to_vec(),
                         ..inputs.clone()
                     };
