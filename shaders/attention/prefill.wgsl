@@ -47,7 +47,7 @@ fn main(
     let x = thread % THREADS_X;
     let y = thread / THREADS_X;
     let sequence = group.z;
-    let kv_head = group.y;
+    let kv_head = params.first_kv_head + group.y;
     let past = past_of(sequence);
     let queries = min(lengths[sequence].queries, params.max_queries);
     let keys = min(past + lengths[sequence].queries, params.max_keys);

@@ -68,12 +68,14 @@ impl KvCache {
         let shape = self.shape();
         let slots = u64::from(self.places(4).slots);
         let mut pieces = Vec::new();
-        for (view, row) in [
-            (self.keys(layer), shape.key_row_bytes()),
-            (self.values(layer), shape.value_row_bytes()),
-        ] {
-            let Some(view) = view else { continue };
-            for head in 0..u64::from(shape.kv_heads) {
+        let parts = self.parts(layer);
+        let keys = parts.iter().map(|part| (part.keys, part.heads.len()));
+        let values = parts.iter().map(|part| (part.values, part.heads.len()));
+        for (view, heads, row) in keys
+            .map(|(view, heads)| (view, heads, shape.key_row_bytes()))
+            .chain(values.map(|(view, heads)| (view, heads, shape.value_row_bytes())))
+        {
+            for head in 0..heads as u64 {
                 for run in runs {
                     let start = (head * slots + u64::from(run.start)) * row;
                     let size = u64::from(run.end - run.start) * row;

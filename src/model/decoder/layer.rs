@@ -9,7 +9,7 @@ use super::{
     plans::{LayerAttention, Plans},
 };
 use crate::{
-    attention::AttentionIo,
+    attention::CacheIo,
     cache::{Append, AppendIo, AppendShape, KvCache, RopeShape},
     gpu::{BufferView, Gpu},
     model::{Hyperparameters, LoadError},
@@ -183,21 +183,15 @@ impl Stack<'_> {
     }
 
     fn attention(&self, i: u32) -> Result<LayerAttention, LoadError> {
-        let (Some(key), Some(value)) = (self.cache.keys(i), self.cache.values(i)) else {
-            return Err(LoadError::Empty);
-        };
-        let io = AttentionIo {
+        let io = CacheIo {
             query: BufferView::whole(&self.activations.qkv),
-            key,
-            value,
             output: BufferView::whole(&self.activations.attended),
             lse: None,
             bias: None,
             lengths: self.step.view(),
             tree: None,
-            pages: self.cache.page_table(),
         };
-        self.plans.bind(&io, self.blob)
+        self.plans.bind(self.cache, i, &io, self.blob)
     }
 
     async fn gate_up(&self, weights: &GateUpWeights) -> Result<GateUp, LoadError> {

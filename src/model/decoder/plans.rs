@@ -5,8 +5,8 @@ use wgpu::Buffer;
 use super::activations::stride;
 use crate::{
     attention::{
-        Attention, AttentionIo, AttentionProblem, AttentionWorkspace, Element, Mask,
-        PreparedAttention, TensorLayout,
+        Attention, AttentionProblem, AttentionWorkspace, CacheIo, Element, Mask, PreparedAttention,
+        TensorLayout,
     },
     cache::KvCache,
     gpu::{BufferView, Gpu},
@@ -69,15 +69,24 @@ impl Plans {
     }
 
     /// Binds the buffers of one layer; `blob` holds the trees.
-    pub fn bind(&self, io: &AttentionIo<'_>, blob: &Buffer) -> Result<LayerAttention, LoadError> {
-        let tree = AttentionIo {
+    pub fn bind(
+        &self,
+        cache: &KvCache,
+        layer: u32,
+        io: &CacheIo<'_>,
+        blob: &Buffer,
+    ) -> Result<LayerAttention, LoadError> {
+        let tree = CacheIo {
             tree: Some(BufferView::whole(blob)),
             ..*io
         };
+        let bind = |attention: &PreparedAttention, io: &CacheIo<'_>| {
+            attention.bind_cache(&self.workspace, cache, layer, io)
+        };
         Ok(LayerAttention {
-            prompt: self.prompt.bind(&self.workspace, io)?,
-            chain: self.chain.bind(&self.workspace, io)?,
-            tree: self.tree.bind(&self.workspace, &tree)?,
+            prompt: bind(&self.prompt, io)?,
+            chain: bind(&self.chain, io)?,
+            tree: bind(&self.tree, &tree)?,
         })
     }
 }
