@@ -221,7 +221,9 @@ impl Drafter for ExitDrafter {
         let Some(root) = recording.tokens.last().filter(|_| recording.drafting) else {
             return Ok(());
         };
-        let (encoder, decoder, past) = (&mut *recording.encoder, recording.decoder, recording.past);
+        let (encoder, decoder) = (&mut *recording.encoder, recording.decoder);
+        // All but the root are in the cache.
+        let past = recording.tokens.len() as u32 - 1;
         let depth = self.depth as u32;
         let queue = recording.gpu.queue();
         let script: Vec<[u32; 4]> = (0..=depth).map(|i| [1, past + i, 0, 0]).collect();

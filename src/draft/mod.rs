@@ -251,12 +251,11 @@ pub struct Recording<'a> {
     pub gpu: &'a Gpu,
     /// The step's encoder; the target's pass follows.
     pub encoder: &'a mut CommandEncoder,
-    /// The tokens of the sequence that are known, also those of a prompt that are not computed yet.
+    /// The tokens of the sequence that are known, also those of a prompt that are not computed yet; where a draft is
+    /// verified, all but the last are in the target's cache.
     pub tokens: &'a [u32],
     /// The features of the last pass.
     pub features: Features<'a>,
-    /// Keys in the target's cache.
-    pub past: u32,
     /// The target.
     pub decoder: &'a Decoder,
     /// Layers of the target that the drafter ran for all rows of this step, features and keys included: a drafter

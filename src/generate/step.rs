@@ -148,7 +148,6 @@ impl Session {
             encoder: &mut encoder,
             tokens: &self.committed,
             features: Features::before(self.past, &self.kept),
-            past: self.past,
             decoder: &self.decoder,
             layers_done: 0,
             drafting: on_gpu,
