@@ -62,6 +62,10 @@ impl Drafter for FirstOf {
         }
     }
 
+    fn explain(&self) -> Option<String> {
+        self.first.explain().or_else(|| self.second.explain())
+    }
+
     fn reset(&mut self) {
         self.first.reset();
         self.second.reset();

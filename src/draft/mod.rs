@@ -12,6 +12,8 @@
 //! | [`MedusaDrafter`] | a tree from trained heads on the target's feature | trained weights |
 //! | [`ExitDrafter`] | a chain from the target's own first layers | trained weights |
 //! | [`ModelDrafter`] | a chain of a smaller model | a model of the same vocabulary |
+//! | [`Bounded`] | what another drafter proposes, held to a chain of some tokens or a tree of some nodes | a drafter |
+//! | [`Auto`] | what another drafter proposes, held to what pays, which may be nothing | a drafter, [`StepCosts`] |
 //! | [`FirstOf`] | what one drafter proposes, and where it has nothing, another | two drafters |
 //!
 //! ```
@@ -32,6 +34,9 @@
 //! they write the drafted tokens into the decoder's tree blob, where the target, the verification and the
 //! commit read them. A step stays one submission and one read-back.
 
+mod auto;
+mod bounded;
+mod costs;
 mod exit;
 mod first_of;
 mod kernels;
@@ -44,6 +49,9 @@ mod residual;
 mod vocabulary;
 mod weights;
 
+pub use auto::Auto;
+pub use bounded::Bounded;
+pub use costs::StepCosts;
 pub use exit::{ExitDrafter, ExitOptions};
 pub use first_of::FirstOf;
 pub(crate) use kernels::variants;
@@ -275,25 +283,27 @@ pub struct Outcome<'a> {
     pub depth: usize,
     /// The drafted tokens that were kept, in order; the bonus token is not one of them.
     pub accepted: &'a [u32],
+    /// The draft; of one on the GPU, its shape.
+    pub tree: &'a DraftTree,
+    /// Its nodes that were kept, the root first.
+    pub path: &'a [u32],
 }
 
 impl<'a> Outcome<'a> {
     /// The outcome of verifying `tree`, which kept the drafted tokens `accepted`.
-    pub fn new(tree: &DraftTree, accepted: &'a [u32]) -> Self {
+    pub fn new(tree: &'a DraftTree, accepted: &'a [u32]) -> Self {
         Outcome {
             drafted: tree.drafted(),
             depth: tree.max_depth() as usize,
             accepted,
+            tree,
+            path: &[],
         }
     }
 
-    /// The outcome of verifying `drafted`; of a tree that grew on the GPU its most nodes are counted.
-    pub fn of(drafted: &Drafted, accepted: &'a [u32]) -> Self {
-        Outcome {
-            drafted: drafted.tree().drafted(),
-            depth: drafted.depth(),
-            accepted,
-        }
+    /// With the nodes of these tokens, the root first.
+    pub fn with_path(self, path: &'a [u32]) -> Self {
+        Outcome { path, ..self }
     }
 }
 
@@ -329,6 +339,11 @@ pub trait Drafter {
 
     /// Learns what became of the last draft. Called once a step, after verification.
     fn observe(&mut self, _outcome: &Outcome<'_>) {}
+
+    /// What was decided how, for a reader; `None` where nothing was.
+    fn explain(&self) -> Option<String> {
+        None
+    }
 
     /// Forgets everything, as before another sequence.
     fn reset(&mut self) {}

@@ -138,8 +138,9 @@ impl Sampler {
         }
     }
 
-    /// Says what the next submission verifies: the decoder's tree, made by `draw`, or after a prompt the one token after its last one, of
-    /// which the logits' row 0 is. The last of the `committed` tokens stands at `position`.
+    /// Says what the next submission verifies: the decoder's tree, made by `draw`, or after a prompt the one token after
+    /// its last one, of which the logits' row 0 is. The last of the `committed` tokens stands at `position`. `grammar`
+    /// has a mask a node, `[node, word]`.
     pub fn set_step(
         &mut self,
         choice: &TokenChoice,
@@ -147,9 +148,11 @@ impl Sampler {
         after_prompt: bool,
         committed: &[u32],
         position: u32,
+        grammar: Option<&[u32]>,
     ) -> Result<(), GenerateError> {
         let mut request = VerifyRequest::new(choice.rule, draw, choice.seed);
         request.sampling = choice.sampling;
+        request.grammar = grammar.is_some();
         if self.request != Some(request) {
             self.step.verify.set_request(0, &request)?;
             self.first.verify.set_request(0, &request)?;
@@ -162,6 +165,12 @@ impl Sampler {
         }
         if let Some(masks) = &mut self.masks {
             masks.set_occurred(&self.gpu, committed);
+            if let Some(grammar) = grammar {
+                let offset = masks.words as u64 * 4;
+                self.gpu
+                    .queue()
+                    .write_buffer(&masks.buffer, offset, bytemuck::cast_slice(grammar));
+            }
         }
         Ok(())
     }

@@ -18,6 +18,8 @@ pub struct Step {
     pub tokens: Vec<u32>,
     /// Draft tokens that were checked.
     pub drafted: usize,
+    /// Drafted tokens that one path could have kept at most.
+    pub depth: usize,
     /// Draft tokens that were kept: one fewer than `tokens`.
     pub accepted: usize,
     /// Of each of `tokens`, where [`TokenChoice::log_probabilities`](super::TokenChoice::log_probabilities)
@@ -40,12 +42,27 @@ pub struct LogProbabilities {
     pub processed: f32,
 }
 
+/// What the drafter does in a submission.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Drafting {
+    /// It follows the sequence; the tree's tokens come from the host.
+    Nothing,
+    /// It drafts the tree's tokens.
+    Draft,
+    /// It drafts the whole tree.
+    Grow,
+    /// Nothing: it did its part in a submission before.
+    Done,
+}
+
 /// What a submission gave.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct StepResult {
     pub path: Vec<u32>,
     pub tokens: Vec<u32>,
     pub log_probabilities: Vec<LogProbabilities>,
+    /// The tree, where it grew on the GPU.
+    pub grown: Option<DraftTree>,
 }
 
 impl Session {
@@ -77,23 +94,35 @@ impl Session {
         };
         let start = Instant::now();
         let drafted = self.drafter.draft(&context)?;
+        let restricted = self.restrict(&drafted).await?;
         let draft_time = start.elapsed();
-        let tree = drafted.tree();
-        let kind = match (&drafted, tree.is_chain()) {
-            (Drafted::OnHost(_) | Drafted::OnGpu(_), true) => StepKind::Chain,
-            _ => StepKind::Tree,
+        let (tree, drafting, masks) = match (restricted, &drafted) {
+            (None, Drafted::OnHost(_)) => (drafted.tree().clone(), Drafting::Nothing, None),
+            (None, Drafted::OnGpu(_)) => (drafted.tree().clone(), Drafting::Draft, None),
+            (None, Drafted::Grown(_)) => (drafted.tree().clone(), Drafting::Grow, None),
+            (Some(it), Drafted::OnHost(_)) => (it.tree, Drafting::Nothing, Some(it.masks)),
+            (Some(it), _) => (it.tree, Drafting::Done, Some(it.masks)),
         };
-        let on_gpu = !matches!(drafted, Drafted::OnHost(_));
-        let result = self.submit(tree, kind, on_gpu).await?;
+        let kind = match drafting != Drafting::Grow && tree.is_chain() {
+            true => StepKind::Chain,
+            false => StepKind::Tree,
+        };
+        let result = self.submit(&tree, kind, drafting, masks.as_deref()).await?;
+        if let Some(constraint) = &mut self.constraint {
+            constraint.advance(&result.tokens)?;
+        }
+        // One that grew on the GPU is known only now.
+        let tree = result.grown.unwrap_or(tree);
         self.kept.clone_from(&result.path);
         self.past += result.path.len() as u32;
         self.committed.extend_from_slice(&result.tokens);
         let accepted = result.path.len() - 1;
-        self.drafter
-            .observe(&draft::Outcome::of(&drafted, &result.tokens[..accepted]));
+        let outcome = draft::Outcome::new(&tree, &result.tokens[..accepted]);
+        self.drafter.observe(&outcome.with_path(&result.path));
         Ok(Step {
             tokens: result.tokens,
             drafted: tree.drafted(),
+            depth: tree.max_depth() as usize,
             accepted,
             log_probabilities: result.log_probabilities,
             draft_time,
@@ -101,28 +130,37 @@ impl Session {
         })
     }
 
-    /// One submission and one read-back; `on_gpu` where the drafter writes the tree's drafted tokens on the GPU.
+    /// Says which tree the next submission works on.
+    pub(super) fn write_tree(&self, tree: &DraftTree) -> Result<(), GenerateError> {
+        let blob = tree.blob(self.decoder.max_nodes() as usize)?;
+        let queue = self.gpu.queue();
+        queue.write_buffer(self.decoder.tree(), 0, bytemuck::cast_slice(&blob));
+        self.decoder.step().set_rows(&self.gpu, tree.len() as u32);
+        // The GPU moves `past` on by itself; the host's copy matters after a reset or an error.
+        self.decoder.step().set_past(&self.gpu, self.past);
+        Ok(())
+    }
+
+    /// One submission and one read-back. `masks` are those of a grammar, `[node, word]`; after a prompt, of its
+    /// last token alone.
     pub(super) async fn submit(
         &mut self,
         tree: &DraftTree,
         kind: StepKind,
-        on_gpu: bool,
+        drafting: Drafting,
+        masks: Option<&[u32]>,
     ) -> Result<StepResult, GenerateError> {
-        let samples = !self.choice.is_plain_argmax() && kind != StepKind::Prompt;
+        let plain = self.choice.is_plain_argmax() && masks.is_none();
+        let samples = !plain && kind != StepKind::Prompt;
         if samples {
             self.choice.rule.check(tree, false)?;
         }
         let max_nodes = self.decoder.max_nodes();
         let rows = tree.len() as u32;
-        let blob = tree.blob(max_nodes as usize)?;
         if let Some(paging) = &mut self.paging {
             paging.reserve(&self.gpu, self.decoder.cache(), rows)?;
         }
-        let queue = self.gpu.queue();
-        queue.write_buffer(self.decoder.tree(), 0, bytemuck::cast_slice(&blob));
-        self.decoder.step().set_rows(&self.gpu, rows);
-        // The GPU moves `past` on by itself; the host's copy matters after a reset or an error.
-        self.decoder.step().set_past(&self.gpu, self.past);
+        self.write_tree(tree)?;
         let after_prompt = kind == StepKind::LastPrompt;
         // The greedy rule on the logits as they are needs no more than the argmax.
         let sampler = self.sampler.as_mut().filter(|_| samples);
@@ -130,30 +168,28 @@ impl Session {
             // The last row of a prompt is a root of its own.
             let ahead = if after_prompt { rows - 1 } else { 0 };
             let position = self.dropped + self.past + ahead;
-            sampler.set_step(
-                &self.choice,
-                tree.draw(),
-                after_prompt,
-                &self.committed,
-                position,
-            )?;
+            let (choice, draw, committed) = (&self.choice, tree.draw(), &self.committed);
+            sampler.set_step(choice, draw, after_prompt, committed, position, masks)?;
         }
         let sampler = self.sampler.as_ref().filter(|_| samples);
         let mut encoder = self
             .gpu
             .device()
             .create_command_encoder(&Default::default());
-        let mut recording = Recording {
-            gpu: &self.gpu,
-            encoder: &mut encoder,
-            tokens: &self.committed,
-            features: Features::before(self.past, &self.kept),
-            decoder: &self.decoder,
-            layers_done: 0,
-            drafting: on_gpu,
-        };
-        self.drafter.record(&mut recording)?;
-        let layers_done = recording.layers_done;
+        let mut layers_done = 0;
+        if drafting != Drafting::Done {
+            let mut recording = Recording {
+                gpu: &self.gpu,
+                encoder: &mut encoder,
+                tokens: &self.committed,
+                features: Features::before(self.past, &self.kept),
+                decoder: &self.decoder,
+                layers_done,
+                drafting: matches!(drafting, Drafting::Draft | Drafting::Grow),
+            };
+            self.drafter.record(&mut recording)?;
+            layers_done = recording.layers_done;
+        }
         // An error from here on leaves no features to draft from.
         self.kept.clear();
         {
@@ -176,8 +212,12 @@ impl Session {
             }
             None => self.outcome.encode(&mut encoder, self.decoder.outcome(), 0),
         }
-        queue.submit([encoder.finish()]);
-        let result = match sampler {
+        if drafting == Drafting::Grow {
+            self.encode_tree(&mut encoder);
+        }
+        self.gpu.queue().submit([encoder.finish()]);
+        let sampler = self.sampler.as_ref().filter(|_| samples);
+        let mut result = match sampler {
             Some(sampler) => {
                 let verdict = sampler.read(after_prompt).await?;
                 let both = verdict.raw_log_probabilities.iter();
@@ -191,6 +231,7 @@ impl Session {
                     },
                     path: verdict.path,
                     tokens: verdict.tokens,
+                    grown: None,
                 }
             }
             None => {
@@ -204,7 +245,7 @@ impl Session {
                         StepResult {
                             path,
                             tokens,
-                            log_probabilities: Vec::new(),
+                            ..Default::default()
                         }
                     }
                 }
@@ -215,6 +256,9 @@ impl Session {
                 StepKind::Prompt | StepKind::LastPrompt => paging.commit(rows)?,
                 StepKind::Chain | StepKind::Tree => paging.commit_path(&result.path)?,
             }
+        }
+        if drafting == Drafting::Grow {
+            result.grown = Some(self.read_tree(tree.draw()).await?);
         }
         Ok(result)
     }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use sunfleck::attention::Element;
 
-use crate::{color::ColorWhen, sampling::Sampling};
+use crate::{color::ColorWhen, drafters::DrafterName, sampling::Sampling, tree_size::TreeSize};
 
 /// Text generation with speculative decoding on any GPU.
 #[derive(Debug, Parser)]
@@ -27,18 +27,39 @@ pub enum Command {
     },
 }
 
+/// Drafters that need weights of their own.
+const TRAINED: [&str; 6] = [
+    "mtp",
+    "medusa",
+    "exit",
+    "ngram+mtp",
+    "ngram+medusa",
+    "ngram+exit",
+];
+
 #[derive(Debug, Args)]
 pub struct Generate {
     /// The prompt; `-` reads it from standard input.
     #[arg(
-        required_unless_present_any = ["prompt_tokens", "interactive"],
-        conflicts_with = "prompt_tokens"
+        required_unless_present_any = ["prompt_tokens", "prompts", "interactive"],
+        conflicts_with_all = ["prompt_tokens", "prompts"]
     )]
     pub prompt: Option<String>,
 
     /// A file with the prompt as a JSON array of token ids, used as it is.
     #[arg(long, value_name = "FILE")]
     pub prompt_tokens: Option<PathBuf>,
+
+    /// A file with a prompt a line: several are answered at once, and each answer is printed as a line of JSON
+    /// when it has ended.
+    #[arg(long, value_name = "FILE",
+          conflicts_with_all = ["prompt_tokens", "interactive", "load_session", "save_session", "tree",
+                                "context_shift", "json"])]
+    pub prompts: Option<PathBuf>,
+
+    /// With --prompts: how many are answered at once.
+    #[arg(long, default_value_t = 4, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=64))]
+    pub at_once: u32,
 
     /// Chat: read turn after turn from standard input, the prompt first if there is one. Ctrl-C ends an answer,
     /// Ctrl-D the chat; /help lists the commands.
@@ -68,21 +89,32 @@ pub struct Generate {
     #[arg(long, value_name = "FILE.gguf", env = "SUNFLECK_MODEL")]
     pub model: PathBuf,
 
-    /// Who drafts tokens for the model to check: nobody, a look-up of what followed the last tokens earlier in
-    /// prompt and answer, or an MTP module. The text is the same.
-    #[arg(long, value_enum, default_value_t = DrafterName::Ngram)]
+    /// Who drafts tokens for the model to check. `none`: nobody. `ngram`: a look-up of what followed the last tokens
+    /// earlier in prompt and answer. With trained weights: `mtp`, a module on the model's features; `medusa`, heads on
+    /// them; `exit`, the model's own first layers. `model`: a smaller model. Also `ngram+mtp`, and so on: the
+    /// other where the look-up finds nothing. The text is the same.
+    #[arg(long, default_value = "ngram", value_name = "NAME")]
     pub drafter: DrafterName,
 
-    /// For --drafter mtp: weights trained for this model.
+    /// How much is drafted at a time: `chain:K` for chains of K tokens, N for trees of N nodes, or `auto` for
+    /// what gives most tokens a second here, which may be nothing [default: what suits the drafter].
+    #[arg(long, value_name = "auto|chain:K|N")]
+    pub tree: Option<TreeSize>,
+
+    /// Tell after the answer what `--tree auto` measured, counted and chose, and why.
+    #[arg(long, requires = "tree")]
+    pub explain: bool,
+
+    /// For --drafter mtp, medusa and exit: weights trained for this model.
     #[arg(
         long,
         value_name = "FILE.safetensors",
         env = "SUNFLECK_DRAFTER_WEIGHTS",
-        required_if_eq("drafter", "mtp")
+        required_if_eq_any = TRAINED.map(|name| ("drafter", name))
     )]
     pub drafter_weights: Option<PathBuf>,
 
-    /// For --drafter mtp: token ids as a JSON list, most frequent first; only the first 8192 are drafted, which
+    /// For --drafter mtp, medusa and exit: token ids as a JSON list, most frequent first; only the first 8192 are drafted, which
     /// makes drafting cheaper.
     #[arg(
         long,
@@ -92,8 +124,25 @@ pub struct Generate {
     )]
     pub draft_vocabulary: Option<PathBuf>,
 
+    /// For --drafter exit: layers that draft; the weights need an exit after as many.
+    #[arg(long, value_name = "N", default_value_t = 6)]
+    pub exit_layers: u32,
+
+    /// For --drafter model: a smaller model with the same tokens, as --model.
+    #[arg(
+        long,
+        value_name = "FILE.gguf",
+        required_if_eq_any = [("drafter", "model"), ("drafter", "ngram+model")]
+    )]
+    pub draft_model: Option<PathBuf>,
+
     #[command(flatten)]
     pub sampling: Sampling,
+
+    /// Restrict the answer: FILE is a JSON schema if its name ends in .json, else a regular expression that the
+    /// whole answer has to match.
+    #[arg(long, value_name = "FILE", conflicts_with = "prompt_tokens")]
+    pub grammar: Option<PathBuf>,
 
     /// End the answer before this text; may be given several times.
     #[arg(long, value_name = "TEXT")]
@@ -132,13 +181,6 @@ pub struct Generate {
     /// With --json: the log-probability of each token of the answer, before and after the sampling options.
     #[arg(long, requires = "json")]
     pub log_probabilities: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum DrafterName {
-    None,
-    Ngram,
-    Mtp,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -191,7 +233,7 @@ mod tests {
         };
         assert_eq!(generate.prompt.as_deref(), Some("hello"));
         assert_eq!(generate.max_tokens, 5);
-        assert_eq!(generate.drafter, DrafterName::None);
+        assert_eq!(Ok(generate.drafter), "none".parse());
         assert_eq!(generate.adapter.as_deref(), Some("llvm"));
         assert!(generate.raw && generate.json);
     }
@@ -217,6 +259,9 @@ mod tests {
             "sunfleck generate hello --model m.gguf --temperature warm",
             "sunfleck generate hello --model m.gguf --drafter oracle",
             "sunfleck generate hello --model m.gguf --drafter mtp",
+            "sunfleck generate hello --model m.gguf --drafter ngram+medusa",
+            "sunfleck generate hello --model m.gguf --drafter model",
+            "sunfleck generate hello --model m.gguf --drafter mtp+ngram --drafter-weights w",
             "sunfleck generate hello --model m.gguf --draft-vocabulary ids.json",
             "sunfleck generate hello --model m.gguf --prompt-tokens ids.json",
             "sunfleck generate hello --model m.gguf --max-tokens -1",
@@ -226,6 +271,12 @@ mod tests {
             "sunfleck generate hello --model m.gguf --accept luck",
             "sunfleck generate hello --model m.gguf --log-probabilities",
             "sunfleck generate hello --model m.gguf --color sometimes",
+            "sunfleck generate hello --model m.gguf --prompts lines.txt",
+            "sunfleck generate --prompts lines.txt --model m.gguf --interactive",
+            "sunfleck generate --prompts lines.txt --model m.gguf --at-once 1",
+            "sunfleck generate hello --model m.gguf --tree wide",
+            "sunfleck generate hello --model m.gguf --explain",
+            "sunfleck generate hello --model m.gguf --grammar",
             "sunfleck generate --interactive --json --model m.gguf",
         ] {
             assert!(parse(line).is_err(), "{line}");

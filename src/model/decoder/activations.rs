@@ -16,6 +16,7 @@ pub(crate) struct Activations {
     pub attended: Buffer,     // [row, q head, head_dim]
     pub gate: Option<Buffer>, // [row, feed forward], where gate and up are apart
     pub feed_forward: Buffer, // [row, feed forward]
+    pub rows: u32,
 }
 
 /// f32s of a row that holds `width` values and is read in blocks of 32.
@@ -44,6 +45,7 @@ impl Activations {
                 false => None,
             },
             feed_forward: buffer("feed forward", stride(feed_forward))?,
+            rows,
         })
     }
 }

@@ -2,6 +2,7 @@
 //! one step.
 
 mod activations;
+mod batch;
 mod build;
 mod head;
 mod layer;
@@ -22,6 +23,7 @@ pub(crate) mod parts {
 
 use wgpu::{Buffer, ComputePass};
 
+pub(crate) use self::batch::{BatchDecoder, ChainRows};
 pub use self::options::{DecoderOptions, StepKind};
 use self::{head::Head, layer::Layer, layer_weights::LayerWeights};
 use super::{Hyperparameters, paging::Paging};
@@ -52,6 +54,7 @@ pub struct Decoder {
     commit: Commit,
     bytes: u64,
     fingerprint: u64,
+    batch: Option<BatchDecoder>,
 }
 
 impl Decoder {
@@ -63,6 +66,11 @@ impl Decoder {
     /// The accounts of an empty sequence, where the cache has pages.
     pub(crate) fn paging(&self) -> Option<Paging> {
         self.paging.clone()
+    }
+
+    /// The kernels for several sequences, where there are any.
+    pub(crate) fn batch(&self) -> Option<&BatchDecoder> {
+        self.batch.as_ref()
     }
 
     /// The model's hyperparameters.

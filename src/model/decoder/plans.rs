@@ -6,7 +6,7 @@ use super::activations::stride;
 use crate::{
     attention::{
         Attention, AttentionProblem, AttentionWorkspace, CacheIo, Element, Mask, PreparedAttention,
-        TensorLayout,
+        RaggedTotals, TensorLayout,
     },
     cache::KvCache,
     gpu::{BufferView, Gpu},
@@ -19,6 +19,7 @@ pub(crate) struct Plans {
     prompt: PreparedAttention,
     chain: PreparedAttention,
     tree: PreparedAttention,
+    has_trees: bool,
     workspace: AttentionWorkspace,
 }
 
@@ -51,9 +52,9 @@ impl Plans {
         tree_rows: u32,
         mask: Mask,
     ) -> Result<Self, LoadError> {
-        let prompt = plan(gpu, h, cache, rows, Mask::Causal, false).await?;
-        let chain = plan(gpu, h, cache, rows, Mask::Causal, true).await?;
-        let tree = plan(gpu, h, cache, tree_rows, mask, true).await?;
+        let prompt = plan(gpu, h, cache, rows, Mask::Causal, false, None).await?;
+        let chain = plan(gpu, h, cache, rows, Mask::Causal, true, None).await?;
+        let tree = plan(gpu, h, cache, tree_rows, mask, true, None).await?;
         // The layers and the kinds of steps share one workspace: that of the plan that needs most.
         let largest = [&prompt, &chain, &tree]
             .into_iter()
@@ -64,6 +65,31 @@ impl Plans {
             prompt,
             chain,
             tree,
+            has_trees: true,
+            workspace,
+        })
+    }
+
+    /// Plans and compiles for chains of at most `each` rows of every sequence of `cache`, all of them in one
+    /// call: whatever kind of step is asked for, it is one of chains.
+    pub async fn prepare_batch(
+        gpu: &Gpu,
+        h: &Hyperparameters,
+        cache: &KvCache,
+        each: u32,
+    ) -> Result<Self, LoadError> {
+        let sequences = cache.sequences();
+        let ragged = RaggedTotals {
+            queries: sequences * each,
+            keys: sequences * cache.capacity(),
+        };
+        let chain = plan(gpu, h, cache, each, Mask::Causal, true, Some(ragged)).await?;
+        let workspace = chain.workspace()?;
+        Ok(Self {
+            prompt: chain.clone(),
+            tree: chain.clone(),
+            chain,
+            has_trees: false,
             workspace,
         })
     }
@@ -77,7 +103,7 @@ impl Plans {
         blob: &Buffer,
     ) -> Result<LayerAttention, LoadError> {
         let tree = CacheIo {
-            tree: Some(BufferView::whole(blob)),
+            tree: self.has_trees.then(|| BufferView::whole(blob)),
             ..*io
         };
         let bind = |attention: &PreparedAttention, io: &CacheIo<'_>| {
@@ -98,6 +124,7 @@ async fn plan(
     rows: u32,
     mask: Mask,
     invariant: bool,
+    ragged: Option<RaggedTotals>,
 ) -> Result<PreparedAttention, LoadError> {
     let (heads, kv_heads, dim) = (h.head_count, h.head_count_kv, h.key_length);
     let mut problem = AttentionProblem::new(heads, kv_heads, dim, rows, cache.capacity())
@@ -108,6 +135,10 @@ async fn plan(
         token_stride: stride(h.head_count * dim),
         ..TensorLayout::token_major(Element::F32, rows, h.head_count, dim)
     };
+    if ragged.is_some() {
+        problem.batch = cache.sequences();
+        problem.ragged = ragged;
+    }
     problem.mask = mask;
     problem.window = h.sliding_window;
     problem.invariant = invariant;
