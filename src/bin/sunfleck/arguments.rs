@@ -105,7 +105,8 @@ pub struct Generate {
     #[arg(long, requires = "tree")]
     pub explain: bool,
 
-    /// For --drafter mtp, medusa and exit: weights trained for this model.
+    /// For --drafter mtp, medusa and exit: weights trained for this model; or the folder that has them as
+    /// mtp.safetensors, medusa.safetensors and early_exit.safetensors.
     #[arg(
         long,
         value_name = "FILE.safetensors",

@@ -148,7 +148,16 @@ async fn trained<R: Read + Seek>(
 ) -> Result<Box<dyn Drafter>, Box<dyn Error>> {
     let path = arguments.drafter_weights.as_deref();
     let path = path.ok_or("--drafter mtp, medusa and exit need --drafter-weights")?;
-    let weights = read(path)?;
+    // Of a folder, the file of this kind.
+    let path = match path.is_dir() {
+        true => path.join(match kind {
+            Kind::Medusa => "medusa.safetensors",
+            Kind::Exit => "early_exit.safetensors",
+            _ => "mtp.safetensors",
+        }),
+        false => path.to_owned(),
+    };
+    let weights = read(&path)?;
     let in_file = |error: &dyn Error| format!("{}: {error}", path.display());
     let vocabulary = match &arguments.draft_vocabulary {
         Some(path) => {
