@@ -6,7 +6,7 @@ use super::{GenerateError, Session};
 use crate::{
     draft::{self, DraftContext, Drafted, Features, Recording},
     model::StepKind,
-    tree::DraftTree,
+    tree::{DraftTree, DrawKind, TreeError},
     verify::Outcome,
 };
 
@@ -30,6 +30,16 @@ pub struct Step {
     /// Time from the submission until the verdict was read: the target model, verification and commit, and
     /// what a drafter does on the GPU.
     pub verify_time: Duration,
+    /// The draft that was checked. Where the drafter wrote its tokens on the GPU the host never saw them: then it has
+    /// those that were kept, and [`Step::NOT_READ`] for the others. One that grew there is read back.
+    pub draft: DraftTree,
+    /// Nodes of `draft` that were kept, in order, the root included.
+    pub path: Vec<u32>,
+}
+
+impl Step {
+    /// Stands in [`Step::draft`] for a token that stayed on the GPU.
+    pub const NOT_READ: u32 = u32::MAX;
 }
 
 /// How likely a token was: natural logarithms.
@@ -119,10 +129,17 @@ impl Session {
         let accepted = result.path.len() - 1;
         let outcome = draft::Outcome::new(&tree, &result.tokens[..accepted]);
         self.drafter.observe(&outcome.with_path(&result.path));
+        let depth = tree.max_depth() as usize;
+        let draft = match drafting {
+            Drafting::Draft => as_kept(&tree, &result.path, &result.tokens[..accepted])?,
+            _ => tree,
+        };
         Ok(Step {
+            drafted: draft.drafted(),
+            depth,
+            draft,
+            path: result.path,
             tokens: result.tokens,
-            drafted: tree.drafted(),
-            depth: tree.max_depth() as usize,
             accepted,
             log_probabilities: result.log_probabilities,
             draft_time,
@@ -262,4 +279,18 @@ impl Session {
         }
         Ok(result)
     }
+}
+
+/// `tree`, whose drafted tokens are placeholders, with what is known of them: the tokens `accepted` of the nodes of
+/// `path` below the root.
+fn as_kept(tree: &DraftTree, path: &[u32], accepted: &[u32]) -> Result<DraftTree, TreeError> {
+    let mut tokens = vec![Step::NOT_READ; tree.len()];
+    tokens[0] = tree.tokens()[0];
+    for (node, token) in path.iter().skip(1).zip(accepted) {
+        if let Some(place) = tokens.get_mut(*node as usize) {
+            *place = *token;
+        }
+    }
+    // Siblings that are not known look alike: no claim is made that they differ.
+    DraftTree::from_parents(tokens, tree.parents().to_vec(), DrawKind::Iid)
 }

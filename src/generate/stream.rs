@@ -6,7 +6,8 @@ use web_time::Instant;
 
 use super::{
     CancelHandle, GenerateError, Grammar, LogProbabilities, Session, Statistics, TokenChoice,
-    given::Given, step::StepResult,
+    given::Given,
+    step::{Step, StepResult},
 };
 
 /// How an answer is made, and when it ends.
@@ -93,6 +94,7 @@ pub struct TokenStream<'a> {
     given: usize, // tokens of the session up to the last one that was handed out
     finish: Option<Finish>,
     statistics: Statistics,
+    last_step: Option<Step>,
     progress: Box<dyn FnMut(usize, usize) + 'a>,
     cancel: CancelHandle,
 }
@@ -111,6 +113,7 @@ impl Session {
                 prompt_tokens: prompt.len(),
                 ..Default::default()
             },
+            last_step: None,
             progress: Box::new(|_, _| ()),
             cancel: CancelHandle::default(),
         }
@@ -134,6 +137,11 @@ impl<'a> TokenStream<'a> {
     /// Counts and times so far.
     pub fn statistics(&self) -> &Statistics {
         &self.statistics
+    }
+
+    /// The last step, with its draft and what was kept of it; `None` before the first one after the prompt.
+    pub fn last_step(&self) -> Option<&Step> {
+        self.last_step.as_ref()
     }
 
     /// Why the answer ended, once it has.
@@ -221,11 +229,12 @@ impl<'a> TokenStream<'a> {
         self.statistics.decode += start.elapsed();
         self.statistics.add(&step);
         let result = StepResult {
-            tokens: step.tokens,
-            log_probabilities: step.log_probabilities,
+            tokens: step.tokens.clone(),
+            log_probabilities: step.log_probabilities.clone(),
             ..Default::default()
         };
         self.accept(result, step.accepted, step.drafted > 0);
+        self.last_step = Some(step);
         Ok(())
     }
 

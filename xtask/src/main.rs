@@ -8,9 +8,12 @@ use std::process::ExitCode;
 mod adapter;
 mod apt;
 mod arguments;
+mod browsers;
 mod cache_folder;
+mod licences;
 mod model;
 mod model_lock;
+mod npm;
 mod pack;
 mod pip;
 mod progress;
@@ -19,6 +22,9 @@ mod stamp;
 mod toolchain;
 mod verbs;
 mod vulkan_driver;
+mod web_demo;
+mod web_package;
+mod web_tests;
 mod wheel;
 
 use arguments::Request;
@@ -41,6 +47,8 @@ fn main() -> ExitCode {
         Request::Test(request) => verbs::test::run(&request),
         Request::Bench(request) => verbs::bench::run(&request),
         Request::Pack(request) => verbs::pack::run(&request),
+        Request::Demo(port) => verbs::demo::run(port),
+        Request::PackageWeb => verbs::package_web::run(),
         Request::Setup => verbs::setup::run(),
     };
     outcome.unwrap_or_else(|error| {

@@ -367,6 +367,8 @@ impl Answer {
             log_probabilities: Vec::new(),
             draft_time,
             verify_time,
+            draft: tree.clone(),
+            path: result.path.clone(),
         });
         Ok(self.take(result, accepted, tree.drafted() > 0))
     }

@@ -1,7 +1,9 @@
 //! One file a verb.
 
 pub mod bench;
+pub mod demo;
 pub mod generate;
 pub mod pack;
+pub mod package_web;
 pub mod setup;
 pub mod test;

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::apt::{Apt, DRIVER_PACKAGES, Distribution, by_hand};
 use crate::arguments::TestRequest;
-use crate::{model, repository, toolchain, vulkan_driver};
+use crate::{model, repository, toolchain, vulkan_driver, web_tests};
 
 /// Carries SwiftShader's ICD file on Debian.
 const SWIFTSHADER_PACKAGE: &str = "chromium";
@@ -23,7 +23,8 @@ pub fn run(request: &TestRequest) -> Result<ExitCode> {
         toolchain::ensure_browser_target()?;
     }
     let mut environment = drivers()?;
-    environment.push(("SUNFLECK_MODEL", model::chosen()?.into_os_string()));
+    let model = model::chosen()?;
+    environment.push(("SUNFLECK_MODEL", model.clone().into_os_string()));
     if request.full {
         environment.push(("SUNFLECK_FULL", "1".into()));
     }
@@ -48,6 +49,9 @@ pub fn run(request: &TestRequest) -> Result<ExitCode> {
             return Ok(repository::exit_code(status));
         }
         eprintln!("{name}: passed in {seconds:.1} s");
+    }
+    if !only_tests {
+        web_tests::run(&model, request.full)?;
     }
     eprintln!(
         "every check passed in {:.1} s",
@@ -95,7 +99,7 @@ fn steps(request: &TestRequest, environment: Environment) -> Vec<Step> {
         return vec![tests];
     }
     let browser = format!(
-        "check --lib --no-default-features --features webgpu,generate --target {}",
+        "check --package sunfleck-wasm --target {}",
         toolchain::BROWSER_TARGET
     );
     let deny_warnings = vec![("RUSTDOCFLAGS", OsString::from("-D warnings"))];
@@ -227,7 +231,7 @@ mod tests {
                 "cargo clippy --workspace --all-targets --features cli -- -D warnings",
                 "SUNFLECK_MODEL='/my models/a.gguf' cargo test --workspace --features cli",
                 "RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --features generate",
-                "cargo check --lib --no-default-features --features webgpu,generate --target wasm32-unknown-unknown",
+                "cargo check --package sunfleck-wasm --target wasm32-unknown-unknown",
             ]
         );
     }
