@@ -18,6 +18,7 @@ struct VerifyParams {
     marks_at: u32,      // word of scratch where the marks begin
     first_child: u32,   // the children that this dispatch tests, and one past them
     end_child: u32,
+    top: u32,           // likeliest tokens that are listed beside each kept one
 }
 
 // How a row of logits becomes a distribution: verify::Sampling.
@@ -61,6 +62,8 @@ const FLAG_NO_SUPPORT: u32 = 1u; // no token may follow a node on the path
 const FLAG_BAD_TREE: u32 = 2u;
 const FLAG_IMPOSSIBLE_DRAFT: u32 = 4u; // a tested token has probability 0 in its draft distribution
 const FLAG_NOT_A_CHAIN: u32 = 8u;
+const FLAG_REPEATED_SIBLINGS: u32 = 16u;
+const FLAG_TOKEN_OUTSIDE: u32 = 32u; // of the vocabulary
 
 @group(0) @binding(0) var<uniform> params: VerifyParams;
 @group(0) @binding(1) var<storage, read> requests: array<Request>;

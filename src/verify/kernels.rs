@@ -3,6 +3,7 @@
 use crate::attention::Element;
 use crate::gpu::{AdapterClass, Binding, Kernel, Source, shader, shared_struct};
 
+use super::{advance, top};
 use Binding::{Read, Uniform, Write};
 
 shared_struct! {
@@ -24,6 +25,7 @@ shared_struct! {
         pub(super) marks_at: u32,
         pub(super) first_child: u32,
         pub(super) end_child: u32,
+        pub(super) top: u32,
     }
 }
 
@@ -109,7 +111,7 @@ impl Form {
     }
 }
 
-fn logits(element: Element) -> Source {
+pub(super) fn logits(element: Element) -> Source {
     match element {
         // A problem with quantised logits is refused.
         Element::F32 | Element::Q8 | Element::Q4 => shader!("verify/logits_f32.wgsl"),
@@ -232,6 +234,16 @@ impl Form {
     }
 }
 
+impl Form {
+    /// [`COMMON`] and the outcome.
+    pub fn top_processed(self) -> Kernel {
+        let mut bindings = COMMON.to_vec();
+        bindings.push(Write);
+        self.kernel("top_processed", 64, &bindings)
+            .source(shader!("verify/top_processed.wgsl"))
+    }
+}
+
 /// Words of the marks of penalties and grammar.
 pub(super) fn mark(class: AdapterClass) -> Kernel {
     let lanes = if class == AdapterClass::Software {
@@ -253,6 +265,16 @@ pub(super) fn walk() -> Kernel {
         .source(shader!("verify/nodes.wgsl"))
         .source(shader!("verify/philox.wgsl"))
         .source(shader!("verify/walk.wgsl"))
+}
+
+/// Whether blobs are trees. Invocations for the largest, in which each token is compared with all others: lavapipe ends
+/// all loops of an invocation after 65,535 turns.
+pub(super) fn check() -> Kernel {
+    let bindings = [Uniform, Read, Read, Write];
+    Kernel::new("verify/check", [256, 1, 1], VerifyParams::LAYOUT, &bindings)
+        .source(shader!("verify/state.wgsl"))
+        .source(shader!("verify/check.wgsl"))
+        .workgroup_bytes(128 * 4 + 4)
 }
 
 pub(super) fn finalise() -> Kernel {
@@ -281,6 +303,7 @@ pub(super) fn of_form(form: Form) -> Vec<Kernel> {
         form.joint(),
         form.rest(),
         form.sample(),
+        form.top_processed(),
     ];
     if form.drafted {
         kernels.extend([form.rows(RowKind::Draft), form.cut(RowKind::Draft)]);
@@ -290,8 +313,10 @@ pub(super) fn of_form(form: Form) -> Vec<Kernel> {
 
 /// Every variant on a class of adapters.
 pub(super) fn variants(class: AdapterClass) -> Vec<Kernel> {
-    let mut kernels = vec![mark(class), walk(), finalise()];
+    let mut kernels = vec![mark(class), walk(), check(), finalise()];
+    kernels.extend([top::rows_kernel(), advance::kernel()]);
     for element in Element::FLOATS {
+        kernels.push(top::blocks_kernel(element, class));
         for (marked, drafted) in [(false, false), (true, false), (false, true), (true, true)] {
             kernels.extend(of_form(Form::new(element, marked, drafted, class)));
         }

@@ -4,7 +4,7 @@ use wgpu::{Buffer, ComputePass};
 
 use super::kernels::{BLOCK, STAT_WORDS, VerifyParams};
 use super::windows::windows;
-use super::{PreparedVerify, Verdict, VerifyError, VerifyIo, VerifyProblem};
+use super::{PreparedVerify, VerifyError, VerifyIo, VerifyProblem};
 use crate::gpu::{BufferView, Gpu, Pipeline};
 use crate::ops::Dispatch;
 use crate::tree;
@@ -23,6 +23,7 @@ pub(super) struct Part {
     joint: Vec<Dispatch>,
     rest: Dispatch,
     sample: Dispatch,
+    top: Option<Dispatch>,
     count: u32,
     blocks: u32,
     kinds: u32,
@@ -56,7 +57,7 @@ pub(super) fn params(
         draft_rows: problem.draft_rows,
         mask_words: problem.mask_words(),
         mask_rows: problem.mask_rows(),
-        outcome_words: Verdict::words(problem.max_nodes) as u32,
+        outcome_words: problem.outcome_words() as u32,
         part_rows: count as u32,
         tree_stride: problem.tree_stride,
         blocks,
@@ -64,6 +65,7 @@ pub(super) fn params(
         marks_at: count as u32 * kinds * blocks * STAT_WORDS,
         first_child: window.0,
         end_child: window.1,
+        top: problem.top_log_probabilities,
     }
 }
 
@@ -144,6 +146,9 @@ impl Part {
             joint: each(&prepared.joint)?,
             rest: one(&prepared.rest)?,
             sample: dispatch(gpu, &prepared.sample, &with_outcome)?,
+            top: (prepared.top_processed.as_ref())
+                .map(|top| dispatch(gpu, top, &with_outcome))
+                .transpose()?,
             count: count as u32,
             blocks: problem.vocabulary.div_ceil(BLOCK),
             kinds: kinds(problem),
@@ -179,6 +184,13 @@ impl Part {
     pub fn encode_sample(&self, pass: &mut ComputePass<'_>) {
         self.rest.encode(pass, [self.blocks, self.count, 1]);
         self.sample.encode(pass, [self.batch, 1, 1]);
+    }
+
+    /// Records, after the lists of likely tokens, their log-probabilities after processing.
+    pub fn encode_top(&self, pass: &mut ComputePass<'_>) {
+        if let Some(top) = &self.top {
+            top.encode(pass, [self.batch, 1, 1]);
+        }
     }
 }
 

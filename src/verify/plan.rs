@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use super::kernels::{self, Form, RowKind};
-use super::{VerifyError, VerifyProblem, part};
-use crate::gpu::{Gpu, Kernel, Pipeline};
+use super::top::PreparedTop;
+use super::{VerifyError, VerifyProblem, part, top};
+use crate::gpu::{Gpu, Kernel, Limit, Pipeline, check_limit};
 
 /// A planned problem: sizes and limits checked, nothing compiled yet.
 #[derive(Clone, Debug)]
@@ -59,6 +60,16 @@ impl Gpu {
         };
         for kernel in kernels::of_form(plan.form()) {
             kernel.check(self.capabilities())?;
+        }
+        if problem.top_log_probabilities > 0 {
+            let limits = &self.capabilities().limits;
+            let bytes = top::block_bytes(problem);
+            check_limit(
+                limits,
+                "the lists of likely tokens",
+                Limit::StorageBinding,
+                bytes,
+            )?;
         }
         Ok(plan)
     }
@@ -116,6 +127,15 @@ impl VerifyPlan {
             children: self.gpu.pipeline(&form.children()).await?,
             joint: self.gpu.pipeline(&form.joint()).await?,
             walk: self.gpu.pipeline(&kernels::walk()).await?,
+            check: self.gpu.pipeline(&kernels::check()).await?,
+            top: match self.problem.top_log_probabilities {
+                0 => None,
+                _ => Some(PreparedTop::new(&self.gpu, &self.problem).await?),
+            },
+            top_processed: match self.problem.top_log_probabilities {
+                0 => None,
+                _ => Some(self.gpu.pipeline(&form.top_processed()).await?),
+            },
             rest: self.gpu.pipeline(&form.rest()).await?,
             sample: self.gpu.pipeline(&form.sample()).await?,
             finalise: self.gpu.pipeline(&kernels::finalise()).await?,
@@ -136,6 +156,9 @@ pub struct PreparedVerify {
     pub(super) children: Arc<Pipeline>,
     pub(super) joint: Arc<Pipeline>,
     pub(super) walk: Arc<Pipeline>,
+    pub(super) check: Arc<Pipeline>,
+    pub(super) top: Option<PreparedTop>,
+    pub(super) top_processed: Option<Arc<Pipeline>>,
     pub(super) rest: Arc<Pipeline>,
     pub(super) sample: Arc<Pipeline>,
     pub(super) finalise: Arc<Pipeline>,

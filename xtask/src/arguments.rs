@@ -23,11 +23,12 @@ The model file is kept in a cache folder; SUNFLECK_CACHE names another one, SUNF
 SUNFLECK_NO_INSTALL=1 forbids apt-get; the command to run by hand is printed instead.";
 
 const HELP_TEST: &str = "\
-Usage: cargo xtask test [--full] [-- FILTER...]
+Usage: cargo xtask test [--full] [--web] [-- FILTER...]
 
 Runs cargo fmt, clippy, test, doc, and the tests of npm package and demo page in Node, Chromium and Firefox, and stops
 at the first that fails.
   --full       also the long tests: the whole matrix of attention cases (sets SUNFLECK_FULL=1; half an hour)
+  --web        only the tests of package and page
   -- FILTER    only `cargo test`, with these arguments for the test programs
 
 Tests run on lavapipe and SwiftShader where both are installed or can be (Debian, with root or sudo), otherwise
@@ -88,6 +89,8 @@ pub enum Request {
 pub struct TestRequest {
     /// Also the long tests.
     pub full: bool,
+    /// Only the tests of npm package and page.
+    pub web: bool,
     /// Arguments for the test programs; not empty means that only the tests run.
     pub filter: Vec<OsString>,
 }
@@ -133,17 +136,19 @@ pub fn parse(arguments: &[OsString]) -> Result<Request, String> {
 fn parse_test(arguments: &[OsString]) -> Result<Request, String> {
     let (own, filter) = split_at_dashes(arguments);
     let mut request = TestRequest {
-        full: false,
         filter: filter.to_vec(),
+        ..TestRequest::default()
     };
     for argument in own {
         if is_help(argument) {
             return Ok(Request::Help(HELP_TEST));
         } else if argument == "--full" {
             request.full = true;
+        } else if argument == "--web" {
+            request.web = true;
         } else {
             return Err(format!(
-                "`test` takes --full and, after `--`, a filter; given {argument:?} (a filter? `cargo xtask test -- FILTER`)"
+                "`test` takes --full, --web and, after `--`, a filter; given {argument:?} (a filter? `cargo xtask test -- FILTER`)"
             ));
         }
     }
@@ -297,9 +302,15 @@ mod tests {
             parse(&words("test --full -- verify:: --nocapture")),
             Ok(Request::Test(TestRequest {
                 full: true,
-                filter: words("verify:: --nocapture")
+                filter: words("verify:: --nocapture"),
+                ..TestRequest::default()
             }))
         );
+        let web = TestRequest {
+            web: true,
+            ..TestRequest::default()
+        };
+        assert_eq!(parse(&words("test --web")), Ok(Request::Test(web)));
         assert!(
             parse(&words("test verify"))
                 .unwrap_err()

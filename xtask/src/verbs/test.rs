@@ -17,6 +17,10 @@ const SWIFTSHADER_PACKAGE: &str = "chromium";
 /// Runs the steps and stops at the first that fails, with its exit status.
 pub fn run(request: &TestRequest) -> Result<ExitCode> {
     let start = Instant::now();
+    if request.web {
+        web_tests::run(&model::chosen()?, request.full)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let only_tests = !request.filter.is_empty();
     if !only_tests {
         toolchain::ensure_components()?;
@@ -239,8 +243,8 @@ mod tests {
     #[test]
     fn filter_runs_the_tests_alone() {
         let request = TestRequest {
-            full: false,
             filter: vec!["a b".into(), "--nocapture".into()],
+            ..TestRequest::default()
         };
         let expected = "SUNFLECK_MODEL='/my models/a.gguf' cargo test --workspace --features cli -- 'a b' --nocapture";
         assert_eq!(lines(&request), [expected]);
