@@ -121,14 +121,13 @@ impl Module {
             pairs: h.architecture.rope_pairs(),
         };
         // The module's row of position t stands for the token at t + 1.
-        let divisors = match h.rope_divisors {
-            true => {
+        let divisors = match h.divisor_tensor(context) {
+            Some(tensor) => {
                 let progress = &mut |_, _| ();
-                WeightLoader::new(gpu, gguf, source, progress)
-                    .values("rope_freqs.weight")
-                    .await?
+                let mut loader = WeightLoader::new(gpu, gguf, source, progress);
+                loader.values(tensor).await?
             }
-            false => Vec::new(),
+            None => Vec::new(),
         };
         let table = rope_table(gpu, h, &rope, &divisors, 1..context + 1)?;
         let plans = Plans::prepare(gpu, h, &cache, rows).await?;

@@ -89,9 +89,9 @@ impl Decoder {
         let plans = Plans::prepare(gpu, &h, &cache, rows).await?;
 
         let mut loader = WeightLoader::new(gpu, gguf, source, progress);
-        let divisors = match h.rope_divisors {
-            true => loader.values("rope_freqs.weight").await?,
-            false => Vec::new(),
+        let divisors = match h.divisor_tensor(options.context) {
+            Some(tensor) => loader.values(tensor).await?,
+            None => Vec::new(),
         };
         let table = rope_table(gpu, &h, &rope, &divisors, 0..options.context)?;
         let embedding = loader.stacked(&["token_embd.weight".to_owned()]).await?;
@@ -199,8 +199,9 @@ pub(crate) fn rope_table(
     divisors: &[f32],
     positions: std::ops::Range<u32>,
 ) -> Result<Buffer, LoadError> {
-    let (base, scale) = (f64::from(h.rope_freq_base), f64::from(h.rope_scale));
-    let table = rope.table_divided(positions.end, base, scale, divisors);
+    let base = f64::from(h.rope_freq_base);
+    let turns = h.rope_scaling.turns(rope.rotated, base, divisors);
+    let table = rope.table_scaled(positions.end, base, &turns.divisors, turns.magnitude);
     let first = (positions.start * rope.rotated / 2) as usize;
     let rows = table.get(first..).unwrap_or(&[]);
     Ok(gpu.storage_with("rope table", rows.as_flattened())?)
