@@ -310,15 +310,15 @@ impl PreparedAttention {
                 });
             }
         }
-        match (problem.mask, io.tree) {
-            (Mask::Tree { max_nodes }, Some(tree)) => {
+        match (problem.mask.tree_nodes(), io.tree) {
+            (Some(max_nodes), Some(tree)) => {
                 needs.push((
                     "tree",
                     tree.size,
                     (batch * 4).saturating_mul(tree::blob_words(max_nodes as usize) as u64),
                 ));
             }
-            (Mask::Tree { .. }, None) => {
+            (Some(_), None) => {
                 return Err(AttentionError::Argument {
                     name: "tree",
                     problem: "is missing, but the mask is a draft tree",
@@ -403,10 +403,7 @@ impl PreparedAttention {
 
     pub(super) fn params(&self, chunk_start: u32, bias_bytes: u64) -> AttentionParams {
         let p = self.plan.problem();
-        let max_nodes = match p.mask {
-            Mask::Tree { max_nodes } => max_nodes,
-            _ => 0,
-        };
+        let max_nodes = p.mask.tree_nodes().unwrap_or(0);
         let bias = p.bias.unwrap_or_default();
         let first_key = p
             .pages
@@ -438,6 +435,8 @@ impl PreparedAttention {
             tree_words: tree::ancestor_words(max_nodes as usize) as u32,
             tree_base: tree::ancestors_offset(max_nodes as usize) as u32,
             tree_depth: tree::field_offset(BlobField::Depth, max_nodes as usize) as u32,
+            // The root's interval holds all nodes.
+            tree_nodes: tree::field_offset(BlobField::DfsOut, max_nodes as usize) as u32,
             prefix: match p.mask {
                 Mask::Prefix { keys } => keys.saturating_sub(first_key),
                 _ => 0,

@@ -105,10 +105,11 @@ impl Decoder {
             rope,
             table: &table,
             blob: &blob,
+            rows,
             depth,
         };
         let mut batch = BatchBuilder::new(gpu, &h, &options, apart).await?;
-        let mut layers = Vec::new();
+        let (mut layers, mut layer_weights) = (Vec::new(), Vec::new());
         for i in 0..h.block_count {
             let weights = LayerWeights::load(i, &h, &mut loader).await?;
             layers.push(stack.layer(i, &weights).await?);
@@ -116,6 +117,7 @@ impl Decoder {
                 let rope = (rope, &table);
                 batch.add_layer(gpu, &h, i, &weights, rope, &blob).await?;
             }
+            layer_weights.push(weights);
         }
         let norm_weight = loader.vector("output_norm.weight").await?;
         // Without a head of its own the model uses the embedding matrix (tied weights).
@@ -160,6 +162,9 @@ impl Decoder {
             embedding: embedding.clone(),
             residual: activations.residual.clone(),
             layers,
+            layer_weights,
+            rope,
+            rope_table: table,
             head,
             commit: Commit::new(gpu, &cache, step.view(), verifier.outcome(), 0, rows).await?,
             paging: Paging::new(&cache)?,
