@@ -18,12 +18,16 @@ struct VerifyParams {
     marks_at: u32,      // word of scratch where the marks begin
     first_child: u32,   // the children that this dispatch tests, and one past them
     end_child: u32,
+    bins_at: u32,       // words of scratch where sums, searches and candidates of cut-offs begin
+    searches_at: u32,
+    lists_at: u32,
+    candidates: u32,    // that a list has room for
     top: u32,           // likeliest tokens that are listed beside each kept one
 }
 
 // How a row of logits becomes a distribution: verify::Sampling.
 struct Settings {
-    temperature: f32,
+    coldness: f32, // 1 / temperature
     top_k: u32,
     top_p: f32,
     min_p: f32,

@@ -1,5 +1,7 @@
 //! A compiled plan bound to buffers, and recorded.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use wgpu::{Buffer, ComputePass};
 
 use super::kernels::{self, FinaliseParams, NODE_BYTES};
@@ -43,6 +45,8 @@ pub struct Verify {
     top: Option<Top>,
     finalise: Dispatch,
     requests: Buffer,
+    /// As the GPU has them from the next submission on; what none needs is not recorded.
+    uses: Arc<Mutex<Vec<VerifyRequest>>>,
     outcome: Buffer,
 }
 
@@ -125,6 +129,7 @@ impl PreparedVerify {
             top,
             finalise: Dispatch::new(self.finalise.clone(), finalise),
             requests,
+            uses: Arc::new(Mutex::new(vec![greedy; problem.batch as usize])),
             outcome,
         })
     }
@@ -173,7 +178,8 @@ pub(super) fn check_io(problem: &VerifyProblem, io: &VerifyIo<'_>) -> Result<(),
 }
 
 impl Verify {
-    /// Says how a request is verified from the next submission on.
+    /// Says how a request is verified from the next submission on. Call it before [`Verify::encode`], which
+    /// leaves out what no request needs.
     ///
     /// # Errors
     /// [`VerifyError::Rule`] for a rule that does not fit the draw, [`VerifyError::Sampling`] and [`VerifyError::Request`] for options out of range
@@ -190,6 +196,10 @@ impl Verify {
         self.gpu
             .queue()
             .write_buffer(&self.requests, offset, bytemuck::bytes_of(&words));
+        let mut uses = self.uses.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(of_request) = uses.get_mut(index as usize) {
+            *of_request = *request;
+        }
         Ok(())
     }
 
@@ -205,11 +215,18 @@ impl Verify {
     /// Records the verification of all requests: statistics, tests, decisions, and the token after them. Blobs are
     /// checked whole: damage off the walked path has a flag in the outcome too.
     pub fn encode(&self, pass: &mut ComputePass<'_>) {
+        let uses = |of: fn(&VerifyRequest) -> bool| {
+            let uses = self.uses.lock().unwrap_or_else(PoisonError::into_inner);
+            uses.iter().any(of)
+        };
+        let with_cuts = uses(VerifyRequest::has_cut);
         for part in &self.parts {
-            part.encode_rows(pass);
+            part.encode_rows(pass, with_cuts);
         }
-        for part in &self.parts {
-            part.encode_joint(pass);
+        if uses(|request| matches!(request.rule, Rule::Block | Rule::Traversal)) {
+            for part in &self.parts {
+                part.encode_joint(pass);
+            }
         }
         self.walk.encode(pass, [self.problem.batch, 1, 1]);
         for part in &self.parts {

@@ -80,7 +80,7 @@ impl VerifyPlan {
         &self.gpu
     }
 
-    fn form(&self) -> Form {
+    pub(super) fn form(&self) -> Form {
         let class = self.gpu.capabilities().class;
         let problem = &self.problem;
         Form::new(
@@ -89,6 +89,14 @@ impl VerifyPlan {
             problem.draft_rows > 0,
             class,
         )
+    }
+
+    async fn cuts(&self, kind: RowKind) -> Result<Vec<Arc<Pipeline>>, VerifyError> {
+        let mut pipelines = Vec::new();
+        for kernel in self.form().cuts(kind) {
+            pipelines.push(self.gpu.pipeline(&kernel).await?);
+        }
+        Ok(pipelines)
     }
 
     /// The problem that was planned.
@@ -122,8 +130,11 @@ impl VerifyPlan {
             rows: self.gpu.pipeline(&form.rows(RowKind::Target)).await?,
             draft_rows: draft(form.rows(RowKind::Draft)).await?,
             merge: self.gpu.pipeline(&form.merge()).await?,
-            cut: self.gpu.pipeline(&form.cut(RowKind::Target)).await?,
-            draft_cut: draft(form.cut(RowKind::Draft)).await?,
+            cuts: self.cuts(RowKind::Target).await?,
+            draft_cuts: match has_draft {
+                true => self.cuts(RowKind::Draft).await?,
+                false => Vec::new(),
+            },
             children: self.gpu.pipeline(&form.children()).await?,
             joint: self.gpu.pipeline(&form.joint()).await?,
             walk: self.gpu.pipeline(&kernels::walk()).await?,
@@ -151,8 +162,8 @@ pub struct PreparedVerify {
     pub(super) rows: Arc<Pipeline>,
     pub(super) draft_rows: Option<Arc<Pipeline>>,
     pub(super) merge: Arc<Pipeline>,
-    pub(super) cut: Arc<Pipeline>,
-    pub(super) draft_cut: Option<Arc<Pipeline>>,
+    pub(super) cuts: Vec<Arc<Pipeline>>,
+    pub(super) draft_cuts: Vec<Arc<Pipeline>>,
     pub(super) children: Arc<Pipeline>,
     pub(super) joint: Arc<Pipeline>,
     pub(super) walk: Arc<Pipeline>,
