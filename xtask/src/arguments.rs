@@ -12,7 +12,7 @@ pub const HELP: &str = "\
 Usage: cargo xtask <verb> [arguments]; each verb does its own set-up.
 
   generate [PROMPT] [options]      generate text on the GPU (`generate --help` lists the options)
-  test [--full] [-- FILTER...]     formatting, lints, tests, documentation, package and page in browsers
+  test [--full] [-- FILTER...]     formatting, lints, tests, documentation, the browser build
   bench [NAME] [-- ARGUMENTS...]   run the benchmarks, or the one called NAME
   pack [options]                   an archive that runs tests and benchmarks on a GPU machine without internet
   demo [--port N]                  build the demo page and serve it on this machine, with the model
@@ -25,10 +25,10 @@ SUNFLECK_NO_INSTALL=1 forbids apt-get; the command to run by hand is printed ins
 const HELP_TEST: &str = "\
 Usage: cargo xtask test [--full] [--web] [-- FILTER...]
 
-Runs cargo fmt, clippy, test, doc, and the tests of npm package and demo page in Node, Chromium and Firefox, and stops
-at the first that fails.
-  --full       also the long tests: the whole matrix of attention cases (sets SUNFLECK_FULL=1; half an hour)
-  --web        only the tests of package and page
+Runs cargo fmt, clippy, test, doc and a check of the browser build, and stops at the first that fails.
+  --full       also the long tests: the whole matrix of attention cases (sets SUNFLECK_FULL=1; more than an hour), and
+               the tests of npm package and demo page
+  --web        only those: package and page in Node, in a fresh project, in Chromium and in Firefox
   -- FILTER    only `cargo test`, with these arguments for the test programs
 
 Tests run on lavapipe and SwiftShader where both are installed or can be (Debian, with root or sudo), otherwise
