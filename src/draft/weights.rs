@@ -59,7 +59,7 @@ pub enum DrafterLoadError {
     },
     /// A draft model has other tokens than the model it is to draft for.
     #[error(
-        "the draft model has another vocabulary: {given} where the model has {needed}; use a smaller model of the          same family"
+        "the draft model has another vocabulary: {given} where the model has {needed}; use a smaller model of the same family"
     )]
     OtherVocabulary {
         /// What the model has.

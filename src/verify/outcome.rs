@@ -21,7 +21,7 @@ pub enum OutcomeError {
     NoArgmax,
     /// The tree in the GPU buffer was not a valid tree.
     #[error(
-        "the draft tree on the GPU is not a tree: a child must come after its parent, every node be in its parent's          list of children, and all fields of the blob agree"
+        "the draft tree on the GPU is not a tree: a child must come after its parent, every node be in its parent's list of children, and all fields of the blob agree"
     )]
     BadTree,
     /// A drafted token has probability 0 in the distribution from which it was drawn.
@@ -35,7 +35,7 @@ pub enum OutcomeError {
     TokenOutside,
     /// Two siblings have the same token, though their draw gives distinct ones.
     #[error(
-        "two siblings of the draft have the same token, but the request's draw gives distinct ones; merge them, or          say DrawKind::Iid if they were drawn independently"
+        "two siblings of the draft have the same token, but the request's draw gives distinct ones; merge them, or say DrawKind::Iid if they were drawn independently"
     )]
     RepeatedSiblings,
     /// A rule for chains met a node with two children.
