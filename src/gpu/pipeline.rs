@@ -40,11 +40,7 @@ impl Gpu {
         kernel.check(self.capabilities())?;
         let device = self.device();
         let scope = device.push_error_scope(ErrorFilter::Validation);
-        let dialect = self.capabilities().dialect;
-        let wgsl = match self.capabilities().unrolled_shaders {
-            true => kernel.unrolled_wgsl(dialect),
-            false => kernel.wgsl(dialect),
-        };
+        let wgsl = kernel.compiled_wgsl(self.capabilities());
         let checked = self.capabilities().checked_shaders;
         let shader = module::create(device, &kernel.name, &wgsl, checked);
         let entries: Vec<_> = (0..).zip(&kernel.bindings).map(layout_entry).collect();

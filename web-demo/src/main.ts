@@ -44,7 +44,7 @@ const about = new AboutView(engine, complain, () => model.deviceChanged());
 const views = [new WriteView(engine, controls, model, complain), new RaceView(engine, controls, model, complain), new KernelsView(engine, complain), about];
 
 model.onChange((loaded) => {
-  controls.offerMtp(loaded?.mtp ?? false);
+  controls.offer(loaded ? model.drafters : []);
   for (const view of views) view.modelChanged(loaded);
 });
 
