@@ -6,8 +6,10 @@
 use std::collections::{HashMap, HashSet};
 
 use tokenizers::{
-    Model, OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer, SplitDelimiterBehavior,
+    Model, NormalizedString, Normalizer as _, OffsetReferential, OffsetType, PreTokenizedString,
+    PreTokenizer, SplitDelimiterBehavior,
     models::bpe::{BPE, Merges, Vocab},
+    normalizers::NFC,
     pre_tokenizers::{
         PreTokenizerWrapper, byte_level::ByteLevel, digits::Digits, split::Split,
         split::SplitPattern,
@@ -17,8 +19,11 @@ use tokenizers::{
 use super::{TokenType, TokenizerError, check_length, special_token};
 use crate::model::{
     Gguf, GgufError,
-    hugging_face::{IGNORE_MERGES, PRE_TOKENIZER},
+    hugging_face::{IGNORE_MERGES, NORMAL_FORM_C, PRE_TOKENIZER},
 };
+
+/// Names of Llama 3's pre-tokeniser.
+const LLAMA3: [&str; 5] = ["llama-bpe", "llama3", "llama-v3", "falcon3", "pixtral"];
 
 /// How SentencePiece writes a space.
 const SPACE: char = '\u{2581}';
@@ -28,6 +33,10 @@ const SPACE: char = '\u{2581}';
 pub(super) struct Pieces {
     bpe: BPE,
     rule: Rule,
+    /// Whether text is brought into normal form C first.
+    composes: bool,
+    /// Whether a file that doesn't say so wants its begin token before a prompt.
+    begins: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -69,6 +78,16 @@ impl Pieces {
         if text.is_empty() {
             return Ok(());
         }
+        let composed;
+        let text = match self.composes && !text.is_ascii() {
+            true => {
+                let mut normalized = NormalizedString::from(text);
+                NFC.normalize(&mut normalized).map_err(library)?;
+                composed = normalized;
+                composed.get()
+            }
+            false => text,
+        };
         match &self.rule {
             Rule::ByteLevel { split, .. } => {
                 let mut words = PreTokenizedString::from(text);
@@ -109,7 +128,7 @@ impl Pieces {
 
     /// Whether a file that doesn't say so wants its begin token before a prompt.
     pub(super) fn begins_by_default(&self) -> bool {
-        matches!(self.rule, Rule::SentencePiece { .. })
+        self.begins
     }
 }
 
@@ -131,10 +150,16 @@ fn byte_level(
         }
         None => pre_tokenizer(PRE, pre)?,
     };
-    // Llama 3 and Tekken take a whole word that is a token as it is, whatever the merges say.
+    // Llama 3 and Tekken take a whole word that is a token as it is, whatever the merges say, and begin prompts with their
+    // begin token.
+    let whole_words = LLAMA3.contains(&pre) || pre == "tekken";
     let ignore_merges = match gguf.get(IGNORE_MERGES) {
         Some(value) => value.as_bool(IGNORE_MERGES)?,
-        None => pre.starts_with("llama") || pre == "tekken",
+        None => whole_words,
+    };
+    let composes = match gguf.get(NORMAL_FORM_C) {
+        Some(value) => value.as_bool(NORMAL_FORM_C)?,
+        None => false,
     };
     let control: HashSet<&str> = of_type(tokens, types, TokenType::Control).collect();
     let mut seen = HashSet::new();
@@ -159,8 +184,12 @@ fn byte_level(
         .build()
         .map_err(library)?;
     let letters = byte_letters();
-    let rule = Rule::ByteLevel { split, letters };
-    Ok(Pieces { bpe, rule })
+    Ok(Pieces {
+        bpe,
+        rule: Rule::ByteLevel { split, letters },
+        composes,
+        begins: whole_words,
+    })
 }
 
 /// How text is split into words before merging, by the pre-tokeniser's name.
@@ -186,16 +215,19 @@ fn pre_tokenizer(
             PreTokenizerWrapper::Digits(Digits::new(true)),
             byte_level(true),
         ],
-        "llama-bpe" | "llama3" | "llama-v3" | "smaug-bpe" => {
+        name if LLAMA3.contains(&name) || name == "smaug-bpe" => {
             vec![pattern(r"\p{N}{1,3}")?, byte_level(false)]
         }
-        "qwen2" => vec![pattern(r"\p{N}")?, byte_level(false)],
+        "qwen2" | "deepseek-r1-qwen" | "megrez" => {
+            vec![pattern(r"\p{N}")?, byte_level(false)]
+        }
         "tekken" => vec![tekken()?, byte_level(false)],
         other => {
             return Err(TokenizerError::Kind {
                 key,
                 found: shortened(other),
-                supported: "default, gpt-2, smollm, llama-bpe, smaug-bpe, qwen2 and tekken",
+                supported: "default, gpt-2, smollm, llama-bpe (and falcon3, pixtral), smaug-bpe, qwen2 (and \
+                            deepseek-r1-qwen, megrez) and tekken",
             });
         }
     })
@@ -272,8 +304,12 @@ fn sentence_piece(
         .vocab_and_merges(vocabulary, merges)
         .build()
         .map_err(library)?;
-    let rule = Rule::SentencePiece { prefix };
-    Ok(Pieces { bpe, rule })
+    Ok(Pieces {
+        bpe,
+        rule: Rule::SentencePiece { prefix },
+        composes: false,
+        begins: true,
+    })
 }
 
 /// What text may become: every token but the control tokens.
@@ -365,9 +401,13 @@ mod tests {
         assert_eq!(words("gpt-2", text), g(&halves));
         let digits = ["I", "'m", " HelloWorld", " ", "123", "4"];
         assert_eq!(words("llama-bpe", text), g(&digits));
-        assert_eq!(words("smaug-bpe", text), g(&digits));
+        for name in ["smaug-bpe", "falcon3", "pixtral"] {
+            assert_eq!(words(name, text), g(&digits));
+        }
         let digits = ["I", "'m", " HelloWorld", " ", "1", "2", "3", "4"];
-        assert_eq!(words("qwen2", text), g(&digits));
+        for name in ["qwen2", "deepseek-r1-qwen", "megrez"] {
+            assert_eq!(words(name, text), g(&digits));
+        }
         assert_eq!(words("smollm", text), g(&digits));
         let cases = ["I", "'m", " Hello", "World", " ", "1", "2", "3", "4"];
         assert_eq!(words("tekken", text), g(&cases));
