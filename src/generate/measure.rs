@@ -1,10 +1,10 @@
 //! Measuring what drafting and verifying cost.
 
-use web_time::Instant;
+use web_time::{Duration, Instant};
 
 use super::{GenerateError, Session, TokenChoice, step::Drafting};
 use crate::{
-    draft::{DraftContext, Drafted, Features, StepCosts},
+    draft::{DraftContext, DraftCost, Drafted, Features, StepCosts},
     model::StepKind,
     tree::DraftTree,
 };
@@ -13,10 +13,13 @@ use crate::{
 const PROMPT: u32 = 64;
 /// Times that each step is measured, of which the fastest counts: others on the machine only make it slower.
 const ROUNDS: usize = 4;
+/// Time after which no further round is begun: a slow adapter's steps are long, and so less disturbed.
+const ENOUGH: Duration = Duration::from_secs(4);
 
 impl Session {
     /// Measures what steps of this model cost on this device with this drafter, from drafting nothing to as much
-    /// as one step verifies. Takes some dozens of steps. The sequence is forgotten; the steps are greedy.
+    /// as it can draft ([`Drafter::limits`](crate::draft::Drafter::limits)) and one step verifies. Takes some dozens of
+    /// steps, and where they are slow, fewer. The sequence is forgotten; the steps are greedy.
     ///
     /// # Errors
     /// The drafter's and the device's errors.
@@ -41,12 +44,23 @@ impl Session {
         self.reset();
         self.read_prompt(&prompt, &mut |_, _| ()).await?;
 
-        let sizes = sizes(most as usize);
+        let limits = self.drafter.limits();
+        let most = limits.nodes.clamp(1, most as usize);
+        let sizes = sizes(most);
+        // A draft that costs nothing costs as much whatever its size.
+        let levels = match limits.cost {
+            DraftCost::Free => vec![0],
+            _ => levels(limits.depth.min(most - 1)),
+        };
         let mut verify = vec![f64::INFINITY; sizes.len()];
-        let mut draft = vec![f64::INFINITY; sizes.len()];
-        let mut depths = vec![0; sizes.len()];
+        let mut draft = vec![f64::INFINITY; levels.len()];
+        let mut depths = vec![0; levels.len()];
+        let start = Instant::now();
         // The first round compiles and warms up; turns are taken, so that a busy moment does not meet one size.
         for round in 0..=ROUNDS {
+            if round > 1 && start.elapsed() > ENOUGH {
+                break;
+            }
             for (i, &nodes) in sizes.iter().enumerate() {
                 let tokens: Vec<u32> = (0..nodes as u32).map(token).collect();
                 let tree = DraftTree::chain(tokens[0], &tokens[1..])?;
@@ -55,8 +69,8 @@ impl Session {
                     verify[i] = verify[i].min(seconds);
                 }
             }
-            for (i, &nodes) in sizes.iter().enumerate() {
-                let (seconds, nodes, depth) = self.time_draft(nodes - 1).await?;
+            for (i, &depth) in levels.iter().enumerate() {
+                let (seconds, nodes, depth) = self.time_draft(depth).await?;
                 let of_nodes = sizes.iter().position(|size| *size >= nodes);
                 let verifying = of_nodes.map_or(0.0, |i| verify[i]);
                 if round > 0 {
@@ -73,9 +87,9 @@ impl Session {
                 None => drafts.push((depth, seconds)),
             }
         }
-        // One that had nothing to propose here does so on the host, in no time.
+        // One that is free, or had nothing to propose here, drafts on the host, in no time.
         if drafts.len() == 1 {
-            drafts.push((most as usize - 1, drafts[0].1));
+            drafts.push((most.max(2) - 1, drafts[0].1));
         }
         let costs = StepCosts::new(&verify, &drafts);
         costs.ok_or(GenerateError::NoCosts)
@@ -118,10 +132,29 @@ impl Session {
     }
 }
 
+/// Depths of drafts to measure, up to `most`.
+fn levels(most: usize) -> Vec<usize> {
+    sizes(most + 1).into_iter().map(|size| size - 1).collect()
+}
+
 /// Numbers of nodes to measure, up to `most`.
 fn sizes(most: usize) -> Vec<usize> {
     let steps = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256];
     let mut sizes: Vec<usize> = steps.into_iter().filter(|size| *size < most).collect();
     sizes.push(most);
     sizes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_depths_end_at_the_most_that_can_be() {
+        assert_eq!(sizes(1), [1]);
+        assert_eq!(sizes(5), [1, 2, 3, 4, 5]);
+        assert_eq!(sizes(16), [1, 2, 3, 4, 6, 8, 12, 16]);
+        assert_eq!(levels(0), [0]);
+        assert_eq!(levels(4), [0, 1, 2, 3, 4]);
+    }
 }

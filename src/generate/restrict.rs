@@ -63,6 +63,7 @@ impl Session {
             features: Features::before(self.past, &self.kept),
             decoder: &self.decoder,
             layers_done: 0,
+            drawing: None,
             drafting: true,
         };
         self.drafter.record(&mut recording)?;

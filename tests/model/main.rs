@@ -6,6 +6,7 @@ mod batch;
 mod decoder;
 mod dequantised;
 mod drafters;
+mod drawn;
 mod families;
 mod format;
 mod fuzz_seed;

@@ -153,9 +153,11 @@ pub struct Generate {
     #[arg(long)]
     pub json: bool,
 
-    /// With --json: the log-probability of each token of the answer, before and after the sampling options.
-    #[arg(long, requires = "json")]
-    pub log_probabilities: bool,
+    /// With --json: the log-probability of each token of the answer, before and after the sampling options; with L, also
+    /// those of the L likeliest tokens in its place, at most 32.
+    #[arg(long, requires = "json", value_name = "L", num_args = 0..=1, default_missing_value = "0",
+          value_parser = clap::value_parser!(u32).range(0..=32))]
+    pub log_probabilities: Option<u32>,
 
     // Last, since its heading holds for all that follows.
     #[command(flatten)]
@@ -279,6 +281,8 @@ mod tests {
             "sunfleck generate hello --model m.gguf --page 20",
             "sunfleck generate hello --model m.gguf --accept luck",
             "sunfleck generate hello --model m.gguf --log-probabilities",
+            "sunfleck generate hello --model m.gguf --json --log-probabilities 33",
+            "sunfleck generate hello --model m.gguf --drafts lucky",
             "sunfleck generate hello --model m.gguf --color sometimes",
             "sunfleck generate hello --model m.gguf --prompts lines.txt",
             "sunfleck generate --prompts lines.txt --model m.gguf --interactive",

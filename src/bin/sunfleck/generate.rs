@@ -68,7 +68,7 @@ async fn answer(
     interrupted: &CancelHandle,
 ) -> Result<ExitCode, Box<dyn Error>> {
     let choice = TokenChoice {
-        log_probabilities: arguments.log_probabilities.then_some(0),
+        log_probabilities: arguments.log_probabilities,
         ..arguments.sampling.choice()?
     };
     drafters::check(arguments)?;

@@ -92,7 +92,8 @@ impl Batch {
     /// [`GenerateError::NotABatch`] for a decoder made for one sequence, and the device's errors.
     pub async fn new(gpu: &Gpu, decoder: Decoder) -> Result<Self, GenerateError> {
         let batch = decoder.batch().ok_or(GenerateError::NotABatch)?;
-        let verifier = BatchVerifier::new(gpu, batch, decoder.hyperparameters().vocabulary).await?;
+        let verifier =
+            BatchVerifier::new(gpu, batch, decoder.hyperparameters().vocabulary, 0).await?;
         Ok(Self {
             answers: (0..batch.sequences()).map(|_| None).collect(),
             verifier,
@@ -146,6 +147,11 @@ impl Batch {
         reader.reset();
         reader.set_choice(options.choice).await?;
         reader.set_grammar(options.grammar.clone()).await?;
+        let top = options.choice.top();
+        if let Some(batch) = reader.decoder.batch().filter(|_| top > self.verifier.top()) {
+            let vocabulary = reader.decoder.hyperparameters().vocabulary;
+            self.verifier = BatchVerifier::new(&reader.gpu, batch, vocabulary, top).await?;
+        }
         let never = CancelHandle::default();
         let read = reader
             .read_prompt_until(prompt, &mut |_, _| (), &never)
@@ -321,14 +327,16 @@ impl Batch {
         gpu.queue().submit([encoder.finish()]);
         let verdicts = self.verifier.read(each, rows.len()).await?;
         let results = verdicts.into_iter().zip(&checks).map(|(verdict, check)| {
-            let both = verdict.raw_log_probabilities.iter();
-            let both = both.zip(&verdict.log_probabilities);
-            let all = both.map(|(&raw, &processed)| LogProbabilities { raw, processed });
+            let mut log_probabilities = match check.choice.log_probabilities {
+                Some(_) => LogProbabilities::of(&verdict),
+                None => Vec::new(),
+            };
+            // Another answer may have asked for more.
+            for of_token in &mut log_probabilities {
+                of_token.top.truncate(check.choice.top() as usize);
+            }
             StepResult {
-                log_probabilities: match check.choice.log_probabilities {
-                    Some(_) => all.collect(),
-                    None => Vec::new(),
-                },
+                log_probabilities,
                 path: verdict.path,
                 tokens: verdict.tokens,
                 grown: None,
