@@ -9,11 +9,12 @@
 
 mod control;
 mod pieces;
+mod sentence_piece;
 mod stream;
 
 use super::{Gguf, GgufError};
 use control::NamedTokens;
-use pieces::Pieces;
+use pieces::{Pieces, Place};
 pub use stream::DecodeStream;
 
 /// Why a tokenizer can't be made or used.
@@ -211,19 +212,19 @@ impl Tokenizer {
     ) -> Result<Vec<u32>, TokenizerError> {
         let mut ids = Vec::new();
         let mut between = String::new();
-        let mut after_named = true; // SentencePiece treats the start like a control token
+        let mut place = Place::Start;
         for (mut text, parse_special) in parts {
             while let Some(found) = self.named.find(text, parse_special) {
                 between.push_str(&text[..found.start]);
-                self.pieces.encode(&between, after_named, &mut ids)?;
+                self.pieces.encode(&between, place, &mut ids)?;
                 between.clear();
                 ids.push(found.id);
-                after_named = true;
+                place = Place::AfterNamed;
                 text = &text[found.end..];
             }
             between.push_str(text);
         }
-        self.pieces.encode(&between, after_named, &mut ids)?;
+        self.pieces.encode(&between, place, &mut ids)?;
         Ok(ids)
     }
 

@@ -1,4 +1,4 @@
-//! Encodes text without control tokens: byte-level BPE, and BPE as SentencePiece does it.
+//! Encodes text without control tokens: byte-level BPE, and as SentencePiece does it.
 //!
 //! Sources: the GPT-2 code for the byte alphabet, and llama.cpp's `llama-vocab.cpp` for what a
 //! pre-tokeniser's name means.
@@ -8,7 +8,10 @@ use std::collections::{HashMap, HashSet};
 use tokenizers::{
     Model, NormalizedString, Normalizer as _, OffsetReferential, OffsetType, PreTokenizedString,
     PreTokenizer, SplitDelimiterBehavior,
-    models::bpe::{BPE, Merges, Vocab},
+    models::{
+        ModelWrapper,
+        bpe::{BPE, Merges, Vocab},
+    },
     normalizers::NFC,
     pre_tokenizers::{
         PreTokenizerWrapper, byte_level::ByteLevel, digits::Digits, split::Split,
@@ -16,38 +19,47 @@ use tokenizers::{
     },
 };
 
-use super::{TokenType, TokenizerError, check_length, special_token};
+use super::{
+    TokenType, TokenizerError,
+    sentence_piece::{self, SPACE, Spaces},
+};
 use crate::model::{
-    Gguf, GgufError,
+    Gguf,
     hugging_face::{IGNORE_MERGES, NORMAL_FORM_C, PRE_TOKENIZER},
 };
 
 /// Names of Llama 3's pre-tokeniser.
 const LLAMA3: [&str; 5] = ["llama-bpe", "llama3", "llama-v3", "falcon3", "pixtral"];
 
-/// How SentencePiece writes a space.
-const SPACE: char = '\u{2581}';
+/// Where a text without control tokens stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// Before anything else.
+    Start,
+    /// After a control token, or a user-defined one.
+    AfterNamed,
+}
 
 /// Encodes text that has no control tokens in it.
 #[derive(Clone, Debug)]
 pub(super) struct Pieces {
-    bpe: BPE,
-    rule: Rule,
-    /// Whether text is brought into normal form C first.
-    composes: bool,
-    /// Whether a file that doesn't say so wants its begin token before a prompt.
-    begins: bool,
+    pub(super) words: ModelWrapper,
+    pub(super) rule: Rule,
 }
 
 #[derive(Clone, Debug)]
-enum Rule {
+pub(super) enum Rule {
     /// Split into words, each byte a letter of GPT-2's alphabet.
     ByteLevel {
+        /// Whether text is brought into normal form C first.
+        composes: bool,
+        /// Whether a file that doesn't say so wants its begin token before a prompt.
+        begins: bool,
         split: Vec<PreTokenizerWrapper>,
         letters: HashMap<char, u8>,
     },
-    /// One word with a mark for each space; with `prefix`, a space before the text.
-    SentencePiece { prefix: bool },
+    /// A mark for each space.
+    SentencePiece(Spaces),
 }
 
 impl Pieces {
@@ -58,7 +70,7 @@ impl Pieces {
     ) -> Result<Self, TokenizerError> {
         match gguf.str("tokenizer.ggml.model")? {
             "gpt2" => byte_level(gguf, tokens, types),
-            "llama" => sentence_piece(gguf, tokens, types),
+            "llama" => sentence_piece::read(gguf, tokens, types),
             other => Err(TokenizerError::Kind {
                 key: "tokenizer.ggml.model",
                 found: shortened(other),
@@ -67,29 +79,24 @@ impl Pieces {
         }
     }
 
-    /// Appends the ids of `text`; `after_named` says that it stands at the start or after a
-    /// control token.
+    /// Appends the ids of `text`, which stands in this place.
     pub(super) fn encode(
         &self,
         text: &str,
-        after_named: bool,
+        place: Place,
         ids: &mut Vec<u32>,
     ) -> Result<(), TokenizerError> {
         if text.is_empty() {
             return Ok(());
         }
-        let composed;
-        let text = match self.composes && !text.is_ascii() {
-            true => {
-                let mut normalized = NormalizedString::from(text);
-                NFC.normalize(&mut normalized).map_err(library)?;
-                composed = normalized;
-                composed.get()
-            }
-            false => text,
-        };
         match &self.rule {
-            Rule::ByteLevel { split, .. } => {
+            Rule::ByteLevel {
+                composes, split, ..
+            } => {
+                let mut text = NormalizedString::from(text);
+                if *composes {
+                    NFC.normalize(&mut text).map_err(library)?;
+                }
                 let mut words = PreTokenizedString::from(text);
                 for step in split {
                     step.pre_tokenize(&mut words).map_err(library)?;
@@ -98,19 +105,17 @@ impl Pieces {
                     self.encode_word(word, ids)?;
                 }
             }
-            Rule::SentencePiece { prefix } => {
-                let mut word = text.replace(' ', "\u{2581}");
-                if *prefix && after_named {
-                    word.insert(0, SPACE);
+            Rule::SentencePiece(spaces) => {
+                for word in spaces.words(&spaces.marked(text, place)) {
+                    self.encode_word(word, ids)?;
                 }
-                self.encode_word(&word, ids)?;
             }
         }
         Ok(())
     }
 
     fn encode_word(&self, word: &str, ids: &mut Vec<u32>) -> Result<(), TokenizerError> {
-        let tokens = self.bpe.tokenize(word).map_err(library)?;
+        let tokens = self.words.tokenize(word).map_err(library)?;
         ids.extend(tokens.iter().map(|token| token.id));
         Ok(())
     }
@@ -121,14 +126,17 @@ impl Pieces {
             (TokenType::Control, _) => None,
             (TokenType::UserDefined, Rule::ByteLevel { .. }) => Some(token.as_bytes().to_vec()),
             (TokenType::Byte, _) => Some(byte_token(token).into_iter().collect()),
-            (_, Rule::SentencePiece { .. }) => Some(token.replace(SPACE, " ").into_bytes()),
+            (_, Rule::SentencePiece(_)) => Some(token.replace(SPACE, " ").into_bytes()),
             (_, Rule::ByteLevel { letters, .. }) => Some(letter_bytes(token, letters)),
         }
     }
 
     /// Whether a file that doesn't say so wants its begin token before a prompt.
     pub(super) fn begins_by_default(&self) -> bool {
-        self.begins
+        match &self.rule {
+            Rule::ByteLevel { begins, .. } => *begins,
+            Rule::SentencePiece(_) => true,
+        }
     }
 }
 
@@ -183,12 +191,14 @@ fn byte_level(
         .ignore_merges(ignore_merges)
         .build()
         .map_err(library)?;
-    let letters = byte_letters();
     Ok(Pieces {
-        bpe,
-        rule: Rule::ByteLevel { split, letters },
-        composes,
-        begins: whole_words,
+        words: bpe.into(),
+        rule: Rule::ByteLevel {
+            composes,
+            begins: whole_words,
+            split,
+            letters: byte_letters(),
+        },
     })
 }
 
@@ -247,73 +257,8 @@ fn tekken() -> Result<PreTokenizerWrapper, TokenizerError> {
     Ok(PreTokenizerWrapper::Split(split.map_err(library)?))
 }
 
-/// SentencePiece BPE (Llama 2 and its kin): a merge's priority is the score of what it makes.
-fn sentence_piece(
-    gguf: &Gguf,
-    tokens: &[String],
-    types: &[TokenType],
-) -> Result<Pieces, TokenizerError> {
-    const SCORES: &str = "tokenizer.ggml.scores";
-    let scores = match gguf.get(SCORES) {
-        Some(value) => value.as_f32s(SCORES)?,
-        None => {
-            let (key, expected) = (SCORES.to_owned(), "an array of F32");
-            return Err(GgufError::KeyMissing { key, expected }.into());
-        }
-    };
-    check_length("scores", scores.len(), tokens.len())?;
-    // Neither control nor byte tokens are spelled by text, nor parts of what is.
-    let spelled = |kind: TokenType| matches!(kind, TokenType::Text | TokenType::UserDefined);
-    let ids: HashMap<&str, usize> = tokens
-        .iter()
-        .enumerate()
-        .filter(|(id, _)| spelled(types[*id]))
-        .map(|(id, token)| (token.as_str(), id))
-        .collect();
-    let mut merges: Vec<(f32, [usize; 2], (&str, &str))> = Vec::new();
-    for (id, token) in tokens.iter().enumerate() {
-        if ids.get(token.as_str()) != Some(&id) {
-            continue;
-        }
-        for (at, _) in token.char_indices().skip(1) {
-            let (left, right) = token.split_at(at);
-            if let (Some(l), Some(r)) = (ids.get(left), ids.get(right)) {
-                merges.push((scores[id], [*l, *r], (left, right)));
-            }
-        }
-    }
-    merges.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
-    let merges: Merges = merges
-        .into_iter()
-        .map(|(_, _, (left, right))| (left.to_owned(), right.to_owned()))
-        .collect();
-    const PREFIX: &str = "tokenizer.ggml.add_space_prefix";
-    let prefix = match gguf.get(PREFIX) {
-        Some(value) => value.as_bool(PREFIX)?,
-        None => true,
-    };
-    let mut vocabulary = vocabulary(tokens, types);
-    let mut builder = BPE::builder().fuse_unk(true).byte_fallback(true);
-    // For vocabularies that lack a token for some byte.
-    if let Some(unknown) = special_token(gguf, "unknown", tokens.len())? {
-        let name = tokens[unknown as usize].clone();
-        vocabulary.insert(name.clone(), unknown);
-        builder = builder.unk_token(name);
-    }
-    let bpe = builder
-        .vocab_and_merges(vocabulary, merges)
-        .build()
-        .map_err(library)?;
-    Ok(Pieces {
-        bpe,
-        rule: Rule::SentencePiece { prefix },
-        composes: false,
-        begins: true,
-    })
-}
-
 /// What text may become: every token but the control tokens.
-fn vocabulary(tokens: &[String], types: &[TokenType]) -> Vocab {
+pub(super) fn vocabulary(tokens: &[String], types: &[TokenType]) -> Vocab {
     let entries = (0u32..).zip(tokens).zip(types);
     entries
         .filter(|(_, kind)| **kind != TokenType::Control)
@@ -321,7 +266,7 @@ fn vocabulary(tokens: &[String], types: &[TokenType]) -> Vocab {
         .collect()
 }
 
-fn of_type<'t>(
+pub(super) fn of_type<'t>(
     tokens: &'t [String],
     types: &[TokenType],
     wanted: TokenType,
@@ -332,14 +277,14 @@ fn of_type<'t>(
         .map(|(token, _)| token.as_str())
 }
 
-fn library(error: tokenizers::Error) -> TokenizerError {
+pub(super) fn library(error: tokenizers::Error) -> TokenizerError {
     TokenizerError::Library {
         message: error.to_string(),
     }
 }
 
 /// A text from the file, short enough for an error message.
-fn shortened(text: &str) -> String {
+pub(super) fn shortened(text: &str) -> String {
     text.chars().take(64).collect()
 }
 
