@@ -287,7 +287,9 @@ mod tests {
             ("/model/type", json!("Unigram"), "model.vocab"),
             ("/model/byte_fallback", json!(true), "normalizer"),
             ("/normalizer/type", json!("Lowercase"), "normalizer"),
-            ("/pre_tokenizer", json!({"type": "Metaspace"}), "Metaspace"),
+            // It makes a SentencePiece vocabulary, which has no normal form.
+            ("/pre_tokenizer", json!({"type": "Metaspace"}), "normalizer"),
+            ("/pre_tokenizer", json!({"type": "Whitespace"}), "Metaspace"),
             ("/model/vocab/a", json!(-1), "model.vocab"),
             ("/model/vocab/a", json!(1u64 << 40), "model.vocab"),
             ("/model/vocab/a", json!(1), "one token"),
