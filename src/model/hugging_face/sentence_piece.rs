@@ -27,7 +27,9 @@ pub(super) fn is_meant(json: &Json) -> bool {
 /// Whether a token stands for a byte, such as `<0x0A>`.
 pub(super) fn is_byte(token: &str) -> bool {
     let digits = token.strip_prefix("<0x").and_then(|t| t.strip_suffix('>'));
-    digits.is_some_and(|digits| digits.len() == 2 && u8::from_str_radix(digits, 16).is_ok())
+    digits.is_some_and(|digits| {
+        digits.len() == 2 && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
+    })
 }
 
 /// Hands out the metadata of a vocabulary with these `tokens`.
