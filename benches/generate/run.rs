@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use sunfleck::{
-    draft::{Auto, Drafter, NoDrafter},
+    draft::{Auto, Drafter, NoDrafter, StepCosts},
     generate::Session,
     model::ChatTemplate,
 };
@@ -97,18 +97,18 @@ pub async fn run(
             tokens: arguments.tokens,
             ends: &ends,
         };
-        let (before, text) = task.answer(&mut session, &[]).await?;
+        let (before, text) = task.answer(&mut session, None).await?;
         let mut answers = Vec::new();
         for entry in &mut drafters {
             let drafter = std::mem::replace(&mut entry.drafter, Box::new(NoDrafter));
             session.set_drafter(drafter);
-            let (answered, own) = task.answer(&mut session, &entry.draft_costs).await?;
+            let (answered, own) = task.answer(&mut session, Some(&entry.costs)).await?;
             entry.drafter = session.set_drafter(Box::new(NoDrafter));
             eprint!(" {:.2}", answered.kept_per_step());
             answers.push((answered, own == text));
         }
         eprintln!();
-        let (after, _) = task.answer(&mut session, &[]).await?;
+        let (after, _) = task.answer(&mut session, None).await?;
         // Plain decoding around the contenders.
         let mut plain = before;
         plain.add(after);
@@ -132,7 +132,7 @@ pub async fn run(
 /// A contender at work.
 struct Entry {
     drafter: Box<dyn Drafter>,
-    draft_costs: Vec<f64>, // [depth], seconds
+    costs: StepCosts,
 }
 
 /// Loads the contenders and measures what they cost; also the names of those that can't take part.
@@ -167,7 +167,7 @@ async fn entries(
             _ => drafter,
         };
         let entry = Entry {
-            draft_costs: costs.draft().to_vec(),
+            costs: costs.clone(),
             drafter,
         };
         entries.push((entry, Row::new(contender)));
@@ -190,7 +190,7 @@ impl Task<'_> {
     async fn answer(
         &self,
         session: &mut Session,
-        draft_costs: &[f64],
+        costs: Option<&StepCosts>,
     ) -> Result<(Answered, Vec<u32>), String> {
         session.reset();
         let first = session.read_prompt(self.prompt, &mut |_, _| ()).await;
@@ -203,14 +203,12 @@ impl Task<'_> {
             let step = session.step(usize::MAX).await;
             let step = step.map_err(|error| error.to_string())?;
             answered.seconds += start.elapsed().as_secs_f64();
-            let on_gpu = match step.drafted {
-                0 => draft_costs.first(),
-                _ => draft_costs.get(step.depth).or(draft_costs.last()),
-            };
-            answered.draft_seconds += on_gpu
-                .copied()
-                .unwrap_or(0.0)
-                .max(step.draft_time.as_secs_f64());
+            let on_gpu = costs.map_or(0.0, |costs| {
+                let of_depth = costs.drafting(!step.draft.is_chain());
+                let depth = if step.drafted == 0 { 0 } else { step.depth };
+                of_depth[depth.min(of_depth.len() - 1)]
+            });
+            answered.draft_seconds += on_gpu.max(step.draft_time.as_secs_f64());
             let end = step.tokens.iter().position(|id| self.ends.contains(id));
             let tokens = end.map_or(step.tokens.len(), |end| end + 1);
             ended = end.is_some();

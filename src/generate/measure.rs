@@ -53,8 +53,10 @@ impl Session {
             _ => levels(limits.depth.min(most - 1)),
         };
         let mut verify = vec![f64::INFINITY; sizes.len()];
-        let mut draft = vec![f64::INFINITY; levels.len()];
-        let mut depths = vec![0; levels.len()];
+        // What grows level by level may do so in another way where it branches.
+        let grows = limits.branches && limits.cost == DraftCost::PerLevel;
+        let mut chains = Drafts::new(&levels, false);
+        let mut trees = grows.then(|| Drafts::new(&levels, true));
         let start = Instant::now();
         // The first round compiles and warms up; turns are taken, so that a busy moment does not meet one size.
         for round in 0..=ROUNDS {
@@ -69,39 +71,48 @@ impl Session {
                     verify[i] = verify[i].min(seconds);
                 }
             }
-            for (i, &depth) in levels.iter().enumerate() {
-                let (seconds, nodes, depth) = self.time_draft(depth).await?;
-                let of_nodes = sizes.iter().position(|size| *size >= nodes);
-                let verifying = of_nodes.map_or(0.0, |i| verify[i]);
-                if round > 0 {
-                    depths[i] = depth;
-                    draft[i] = draft[i].min((seconds - verifying).max(0.0));
+            for drafts in std::iter::once(&mut chains).chain(&mut trees) {
+                for (i, &depth) in levels.iter().enumerate() {
+                    let (seconds, nodes, depth) =
+                        self.time_draft(most, depth, drafts.branches).await?;
+                    let of_nodes = sizes.iter().position(|size| *size >= nodes);
+                    let verifying = of_nodes.map_or(0.0, |i| verify[i]);
+                    if round > 0 {
+                        drafts.depths[i] = depth;
+                        drafts.seconds[i] = drafts.seconds[i].min((seconds - verifying).max(0.0));
+                    }
                 }
             }
         }
         let verify: Vec<_> = sizes.iter().copied().zip(verify).collect();
-        let mut drafts: Vec<(usize, f64)> = Vec::new();
-        for (depth, seconds) in depths.into_iter().zip(draft) {
-            match drafts.iter_mut().find(|(at, _)| *at == depth) {
-                Some((_, before)) => *before = before.min(seconds),
-                None => drafts.push((depth, seconds)),
-            }
-        }
+        let mut chains = chains.by_depth();
         // One that is free, or had nothing to propose here, drafts on the host, in no time.
-        if drafts.len() == 1 {
-            drafts.push((most.max(2) - 1, drafts[0].1));
+        if chains.len() == 1 {
+            chains.push((most.max(2) - 1, chains[0].1));
         }
-        let costs = StepCosts::new(&verify, &drafts);
+        let mut costs = StepCosts::new(&verify, &chains);
+        if let (Some(known), Some(trees)) = (&costs, trees) {
+            costs = known.clone().with_branching(&trees.by_depth());
+        }
         costs.ok_or(GenerateError::NoCosts)
     }
 
     /// Seconds of a step with a draft of at most `depth` levels, and the nodes and levels it had.
-    async fn time_draft(&mut self, depth: usize) -> Result<(f64, usize, usize), GenerateError> {
+    async fn time_draft(
+        &mut self,
+        most: usize,
+        depth: usize,
+        branches: bool,
+    ) -> Result<(f64, usize, usize), GenerateError> {
         let start = Instant::now();
         let context = DraftContext {
             features: Features::before(self.past, &self.kept),
-            branches: false,
-            ..DraftContext::new(&self.committed, depth + 1, depth)
+            branches,
+            ..DraftContext::new(
+                &self.committed,
+                if branches { most } else { depth + 1 },
+                depth,
+            )
         };
         let drafted = self.drafter.draft(&context)?;
         let drafting = match &drafted {
@@ -129,6 +140,35 @@ impl Session {
         // The rows of the prompt are overwritten, but cost the drafter what they did.
         self.kept = kept;
         Ok(seconds)
+    }
+}
+
+/// The fastest drafts to some depths.
+struct Drafts {
+    branches: bool,
+    depths: Vec<usize>, // that they had
+    seconds: Vec<f64>,
+}
+
+impl Drafts {
+    fn new(levels: &[usize], branches: bool) -> Self {
+        Self {
+            branches,
+            depths: vec![0; levels.len()],
+            seconds: vec![f64::INFINITY; levels.len()],
+        }
+    }
+
+    /// Each depth once.
+    fn by_depth(self) -> Vec<(usize, f64)> {
+        let mut drafts: Vec<(usize, f64)> = Vec::new();
+        for (depth, seconds) in self.depths.into_iter().zip(self.seconds) {
+            match drafts.iter_mut().find(|(at, _)| *at == depth) {
+                Some((_, before)) => *before = before.min(seconds),
+                None => drafts.push((depth, seconds)),
+            }
+        }
+        drafts
     }
 }
 

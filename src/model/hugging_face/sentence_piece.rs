@@ -27,9 +27,9 @@ pub(super) fn is_meant(json: &Json) -> bool {
 /// Whether a token stands for a byte, such as `<0x0A>`.
 pub(super) fn is_byte(token: &str) -> bool {
     let digits = token.strip_prefix("<0x").and_then(|t| t.strip_suffix('>'));
-    // A sign is no digit.
-    let is_hexadecimal = |digits: &str| digits.bytes().all(|digit| digit.is_ascii_hexdigit());
-    digits.is_some_and(|digits| digits.len() == 2 && is_hexadecimal(digits))
+    digits.is_some_and(|digits| {
+        digits.len() == 2 && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
+    })
 }
 
 /// Hands out the metadata of a vocabulary with these `tokens`.

@@ -287,9 +287,11 @@ mod tests {
             ("/model/type", json!("Unigram"), "model.vocab"),
             ("/model/byte_fallback", json!(true), "normalizer"),
             ("/normalizer/type", json!("Lowercase"), "normalizer"),
-            // It makes a SentencePiece vocabulary, which has no normal form.
-            ("/pre_tokenizer", json!({"type": "Metaspace"}), "normalizer"),
-            ("/pre_tokenizer", json!({"type": "Whitespace"}), "Metaspace"),
+            (
+                "/pre_tokenizer",
+                json!({"type": "Whitespace"}),
+                "\"Whitespace",
+            ),
             ("/model/vocab/a", json!(-1), "model.vocab"),
             ("/model/vocab/a", json!(1u64 << 40), "model.vocab"),
             ("/model/vocab/a", json!(1), "one token"),
