@@ -151,6 +151,17 @@ fn step_event(
                 "logProbability": both.map(|both| both.raw),
                 "processedLogProbability": both.map(|both| finite(both.processed)),
                 "probability": both.map(|both| both.raw.exp()),
+                "likeliest": both.map(|both| {
+                    let top = both.top.iter().map(|top| {
+                        json!({
+                            "id": top.token,
+                            "text": name(top.token),
+                            "logProbability": top.raw,
+                            "processedLogProbability": finite(top.processed),
+                        })
+                    });
+                    top.collect::<Vec<_>>()
+                }),
             })
         })
         .collect();

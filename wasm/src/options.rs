@@ -3,7 +3,7 @@
 use serde_json::Value;
 use sunfleck::{
     attention::Element,
-    generate::TokenChoice,
+    generate::{DraftChoice, TokenChoice},
     model::DecoderOptions,
     verify::{LossyTypical, Rule, Sampling},
 };
@@ -77,6 +77,11 @@ pub fn choice(fields: &mut Fields) -> Result<TokenChoice, JsValue> {
             }
         },
     };
+    let drafts = [
+        ("likeliest", DraftChoice::Likeliest),
+        ("drawn", DraftChoice::Drawn),
+    ];
+    let drafts = fields.choice("drafts", &drafts)?.unwrap_or_default();
     let choice = TokenChoice {
         rule: rule.unwrap_or(match is_warm {
             true => Rule::Rejection,
@@ -85,6 +90,8 @@ pub fn choice(fields: &mut Fields) -> Result<TokenChoice, JsValue> {
         sampling,
         seed,
         log_probabilities,
+        drafts,
+        ..TokenChoice::default()
     };
     match choice.check() {
         Ok(()) => Ok(choice),

@@ -221,9 +221,11 @@ test('a grammar holds an answer to it, with and without drafts', async () => {
 test('log-probabilities are those of the whole vocabulary and of what was sampled from', async () => {
   const seen = [];
   const onStep = (step) => seen.push(...step.new);
-  await generator.generate(prompt, { raw: true, maxTokens: 6, temperature: 0.5, topK: 1, seed: 2, logProbabilities: true, onStep }).text();
+  await generator.generate(prompt, { raw: true, maxTokens: 6, temperature: 0.5, topK: 1, seed: 2, logProbabilities: 3, onStep }).text();
   assert.equal(seen.length, 6);
-  for (const { logProbability, processedLogProbability, probability } of seen) {
+  for (const { id, logProbability, processedLogProbability, probability, likeliest } of seen) {
+    assert.deepEqual([likeliest.length, likeliest[0].id, likeliest[0].logProbability], [3, id, logProbability]);
+    assert.ok(likeliest[0].logProbability >= likeliest[1].logProbability && likeliest[1].logProbability >= likeliest[2].logProbability);
     assert.ok(logProbability < 0 && Math.abs(Math.exp(logProbability) - probability) < 1e-6);
     // The one token that is left is certain.
     assert.ok(Math.abs(processedLogProbability) < 1e-5, `${processedLogProbability}`);

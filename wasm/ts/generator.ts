@@ -119,8 +119,16 @@ export interface GenerateOptions extends Sampling, RuleOptions {
   raw?: boolean;
   /** Go on after the last answer. */
   continue?: boolean;
-  /** Give `onStep` the log-probabilities of each token. Costs some time in greedy answers. */
-  logProbabilities?: boolean;
+  /**
+   * Give `onStep` the log-probabilities of each token, and with a number also those of as many of the likeliest tokens in
+   * its place, at most 32. Costs some time in greedy answers.
+   */
+  logProbabilities?: boolean | number;
+  /**
+   * How drafters that can draw by chance choose the tokens of a chain, where the rule is one of sampling: the likeliest
+   * (default), or `drawn` at the temperature of the text.
+   */
+  drafts?: 'likeliest' | 'drawn';
   /** Hears of each step: its draft, and what was kept of it. */
   onStep?: (step: StepReport) => void;
 }
@@ -178,6 +186,8 @@ export interface NewToken {
   processedLogProbability: number | null;
   /** `exp(logProbability)`. */
   probability: number | null;
+  /** The likeliest tokens in its place by the model's logits, where `logProbabilities` is their number. */
+  likeliest: { id: number; text: string | null; logProbability: number; processedLogProbability: number }[] | null;
 }
 
 export interface StepReport extends Counts {
