@@ -35,7 +35,18 @@ macro_rules! shader {
     ($path:literal) => {
         $crate::gpu::Source {
             path: $path,
+            #[cfg(not(target_arch = "wasm32"))]
             text: include_str!(concat!("../../shaders/", $path)),
+            #[cfg(target_arch = "wasm32")]
+            text: {
+                const FILE: &str = include_str!(concat!("../../shaders/", $path));
+                const BARE: [u8; $crate::gpu::bare::length(FILE)] = $crate::gpu::bare::text(FILE);
+                const TEXT: &str = match core::str::from_utf8(&BARE) {
+                    Ok(text) => text,
+                    Err(_) => panic!("what is left of a text is text"),
+                };
+                TEXT
+            },
         }
     };
 }

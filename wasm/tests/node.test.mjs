@@ -1,11 +1,12 @@
-// The package in Node, on Dawn (npm `webgpu`). SUNFLECK_TINY names the model of web-demo/tests/tiny-model.mjs,
+// The package in Node, on Dawn (npm `webgpu`), with grammars. SUNFLECK_TINY names the model of web-demo/tests/tiny-model.mjs,
 // SUNFLECK_EXPECTED what the native program generated with it.
 
 import assert from 'node:assert/strict';
 import { openAsBlob } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import test, { after, before } from 'node:test';
-import * as sunfleck from 'sunfleck';
+import * as small from 'sunfleck';
+import * as sunfleck from 'sunfleck/grammar';
 import { create, globals } from 'webgpu';
 import { tinyDrafter } from './tiny-drafters.mjs';
 
@@ -216,6 +217,16 @@ test('a grammar holds an answer to it, with and without drafts', async () => {
   await assert.rejects(write({ regex: '(a' }), sunfleck.GrammarError);
   await assert.rejects(write({ jsonSchema: '{' }), sunfleck.GrammarError);
   await assert.rejects(write({ pattern }), sunfleck.ArgumentError);
+});
+
+test('the build without grammars gives the same tokens, and says where grammars are', async () => {
+  const other = await small.Device.request({ gpu });
+  const same = await small.Generator.load(await tiny(), { device: other, context: 64 });
+  const answer = same.generate(prompt, { raw: true, maxTokens: expected.tokens.length });
+  assert.equal(await answer.text(), expected.text);
+  await assert.rejects(same.generate(prompt, { grammar: { regex: 'a' } }).text(), { name: 'GrammarError', message: /sunfleck\/grammar/ });
+  same.dispose();
+  other.gpuDevice.destroy();
 });
 
 test('log-probabilities are those of the whole vocabulary and of what was sampled from', async () => {

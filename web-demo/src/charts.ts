@@ -1,7 +1,7 @@
 // Live charts of the last steps.
 import uPlot from 'uplot';
 import 'uplot/dist/uPlot.min.css';
-import type { StepReport } from 'sunfleck';
+import type { StepReport } from 'sunfleck/grammar';
 import { byId } from './dom.js';
 
 const STEPS = 60;

@@ -19,6 +19,7 @@ function complain(error: unknown, retry?: { label: string; run: () => void }): v
     download: 'The download failed',
     checksum: 'The file is damaged',
     gpu: 'The GPU refused',
+    grammar: 'This grammar can’t be used',
     defect: 'A defect of Sunfleck',
   };
   const code = error instanceof EngineError ? error.code : 'other';

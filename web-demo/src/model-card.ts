@@ -2,7 +2,7 @@
 import { byId, bytes, seconds } from './dom.js';
 import type { Engine, EngineError } from './engine.js';
 import type { DeviceReport, DrafterOffer, LoadReport, LoadRequest } from './protocol.js';
-import type { LoadProgress, ModelDescription } from 'sunfleck';
+import type { LoadProgress, ModelDescription } from 'sunfleck/grammar';
 
 interface Offer {
   models: { name: string; url: string; bytes: number }[];

@@ -1,5 +1,5 @@
 // What page and worker say to each other.
-import type { AnswerResult, CacheState, Capabilities, GenerateOptions, LoadProgress, ModelDescription, Origin, StepReport, TrainedDrafter } from 'sunfleck';
+import type { AnswerResult, CacheState, Capabilities, GenerateOptions, LoadProgress, ModelDescription, Origin, StepReport, TrainedDrafter } from 'sunfleck/grammar';
 
 export interface DeviceReport {
   adapter: Record<string, string>;

@@ -1,5 +1,5 @@
 // All GPU and WebAssembly work, away from the page's thread.
-import { Attention, Device, Generator, SunfleckError, cachedModels, removeCachedModel } from 'sunfleck';
+import { Attention, Device, Generator, SunfleckError, cachedModels, removeCachedModel } from 'sunfleck/grammar';
 import { bench } from './bench/bench.js';
 import type { Calls, DeviceReport, DrafterOffer, Event, FromWorker, ToWorker, WireError } from './protocol.js';
 

@@ -1,5 +1,5 @@
 // Prompt, answer, tree and charts.
-import type { AnswerResult, ModelDescription, StepReport } from 'sunfleck';
+import type { AnswerResult, ModelDescription, StepReport } from 'sunfleck/grammar';
 import { Charts } from './charts.js';
 import type { Controls } from './controls.js';
 import { byId, make, onFrame, seconds } from './dom.js';
