@@ -1,6 +1,6 @@
 // The line on top: which model, where it came from, how far it is loaded.
 import { byId, bytes, seconds } from './dom.js';
-import type { Engine, EngineError } from './engine.js';
+import { EngineError, type Engine } from './engine.js';
 import type { DeviceReport, DrafterOffer, LoadReport, LoadRequest } from './protocol.js';
 import type { LoadProgress, ModelDescription } from 'sunfleck/grammar';
 
@@ -96,8 +96,13 @@ export class ModelCard {
     if (!hadModel || !this.source) return;
     const { source } = this;
     const again = error.code === 'device-lost' && (before === undefined || this.lastLost - before > LOST_AGAIN);
-    if (again) void this.load(source);
-    this.complain(error, again ? undefined : { label: 'Get a device and load again', run: () => void this.load(source) });
+    if (!again) {
+      this.complain(error, { label: 'Get a device and load again', run: () => void this.load(source) });
+      return;
+    }
+    void this.load(source);
+    const message = 'A driver’s reset, sleep or another page can cause that. The model is being loaded on another device.';
+    this.complain(new EngineError({ name: error.name, code: error.code, message }));
   }
 
   async reload(): Promise<void> {
