@@ -67,6 +67,8 @@ impl Arguments {
             };
             match argument.as_str() {
                 "--bench" => arguments.measure = true,
+                // As criterion's, for a run of all benchmarks.
+                "--quick" => (arguments.prompts, arguments.tokens) = (2, 24),
                 "--list" => arguments.list = true,
                 "--past-end" => arguments.past_end = true,
                 "--resume" => arguments.resume = true,

@@ -112,6 +112,7 @@ impl Session {
         };
         let max_draft = options.max_draft.min(room) as usize;
         let context = DraftContext {
+            branches: !self.choice.rule.is_for_chains(),
             features: Features::before(self.past, &self.kept),
             draws: self.draws().map_or(0, |drawing| drawing.depth()),
             ..DraftContext::new(

@@ -355,5 +355,16 @@ fn a_rule_that_does_not_fit_the_draft_is_refused_and_the_session_goes_on() {
         let ngram = NgramDrafter::new(NgramOptions::default()).unwrap();
         session.set_drafter(Box::new(ngram));
         assert_eq!(answer(&mut session, 8, choice).len(), 8);
+        // A drafter that can do both is asked for a chain: of four tokens each soon has several successors.
+        let wide = NgramOptions {
+            matches: 4,
+            min_ngram: 1,
+            ..NgramOptions::default()
+        };
+        session.set_drafter(Box::new(NgramDrafter::new(wide).unwrap()));
+        for rule in [Rule::ChainRejection, Rule::Block] {
+            let choice = TokenChoice { rule, ..choice };
+            assert_eq!(answer(&mut session, 40, choice).len(), 40);
+        }
     });
 }

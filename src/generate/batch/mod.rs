@@ -15,7 +15,7 @@ use crate::{
 };
 use answer::{Answer, hand_out};
 use verifier::{BatchVerifier, ChainCheck};
-use web_time::Instant;
+use web_time::{Duration, Instant};
 
 /// Answers several prompts at once, each with its own sampling options, seed, grammar, drafter and end.
 ///
@@ -48,6 +48,8 @@ pub struct Batch {
     paging: Option<BatchPaging>,
     answers: Vec<Option<Answer>>, // [sequence]
     joined: u64,
+    /// What answers were given that no step has handed out yet.
+    ready: Vec<AnswerPart>,
 }
 
 /// An answer of a [`Batch`].
@@ -90,6 +92,7 @@ impl Batch {
             verifier,
             reader: Session::new(gpu, decoder, Box::new(NoDrafter)),
             joined: 0,
+            ready: Vec::new(),
         })
     }
 
@@ -106,9 +109,9 @@ impl Batch {
             .count()
     }
 
-    /// Whether no answer is under way.
+    /// Whether no answer is under way, nor has a part that is yet to be handed out.
     pub fn is_empty(&self) -> bool {
-        self.answers.iter().all(Option::is_none)
+        self.ready.is_empty() && self.answers.iter().all(Option::is_none)
     }
 
     /// Prompt and answer so far; `None` for an answer that has left.
@@ -180,12 +183,14 @@ impl Batch {
         Ok(id)
     }
 
-    /// Ends an answer; `false` where it had left before.
+    /// Ends an answer; `false` where it had left before. What it has that no step has handed out is dropped.
     pub fn leave(&mut self, answer: AnswerId) -> bool {
+        let waiting = self.ready.len();
+        self.ready.retain(|part| part.answer != answer);
         let is_it = |there: &&mut Option<Answer>| there.as_ref().is_some_and(|a| a.id == answer);
         match self.answers.iter_mut().find(is_it) {
             Some(there) => there.take().is_some(),
-            None => false,
+            None => self.ready.len() < waiting,
         }
     }
 
@@ -195,15 +200,14 @@ impl Batch {
     /// # Errors
     /// [`GenerateError::BatchDraft`] for a drafter that does not draft chains on the host; the drafters', the
     /// grammars' and the device's errors. Answers stay as they were then, unless a grammar failed: its answer
-    /// should leave.
+    /// should leave. What other answers were given is handed out by the next step.
     pub async fn step(&mut self) -> Result<Vec<AnswerPart>, GenerateError> {
         self.free_pages()?;
-        let mut parts = Vec::new();
         for there in &mut self.answers {
             let Some(given) = there.as_mut().and_then(|answer| answer.first.take()) else {
                 continue;
             };
-            parts.extend(hand_out(there, given));
+            self.ready.extend(hand_out(there, given));
         }
         let context = self.decoder().options().context;
         for there in &mut self.answers {
@@ -213,35 +217,60 @@ impl Batch {
                     kept: 0,
                     finish: Some(Finish::ContextFull),
                 };
-                parts.extend(hand_out(there, full));
+                self.ready.extend(hand_out(there, full));
             }
         }
         let start = Instant::now();
         let chains = self.draft()?;
         let draft_time = start.elapsed();
-        if chains.is_empty() {
-            return Ok(parts);
+        if !chains.is_empty() {
+            self.reserve(&chains)?;
+            let results = self.verify(&chains).await?;
+            let verify_time = start.elapsed() - draft_time;
+            self.keep(chains, results, [draft_time, verify_time])?;
         }
-        if let Some(paging) = &mut self.paging {
-            let reader = &self.reader;
-            let batch = reader.decoder.batch().ok_or(GenerateError::NotABatch)?;
-            let rows = chains
-                .iter()
-                .map(|chain| (chain.sequence, chain.tree.len() as u32));
-            paging.reserve(&reader.gpu, batch.cache(), rows)?;
-        }
-        let results = self.verify(&chains).await?;
-        let verify_time = start.elapsed() - draft_time;
+        Ok(std::mem::take(&mut self.ready))
+    }
+
+    /// Gives each answer what was decided about its chain.
+    ///
+    /// # Errors
+    /// The first; the other answers get theirs all the same.
+    fn keep(
+        &mut self,
+        chains: Vec<Chain>,
+        results: Vec<StepResult>,
+        times: [Duration; 2],
+    ) -> Result<(), GenerateError> {
+        let mut failed = None;
         for (chain, result) in chains.into_iter().zip(results) {
             let there = &mut self.answers[chain.sequence];
             let Some(answer) = there else { continue };
-            if let Some(paging) = &mut self.paging {
-                paging.commit(chain.sequence, result.path.len() as u32)?;
+            let mut tokens = result.path.len() as u32;
+            match answer.keep(&chain.tree, result, times) {
+                Ok(given) => self.ready.extend(hand_out(there, given)),
+                Err(error) => {
+                    tokens = 0;
+                    failed = failed.or(Some(error));
+                }
             }
-            let given = answer.keep(&chain.tree, result, [draft_time, verify_time])?;
-            parts.extend(hand_out(there, given));
+            if let Some(paging) = &mut self.paging {
+                paging.commit(chain.sequence, tokens)?;
+            }
         }
-        Ok(parts)
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// Makes room for the rows of a step, where the cache has pages.
+    fn reserve(&mut self, chains: &[Chain]) -> Result<(), GenerateError> {
+        let reader = &self.reader;
+        let batch = reader.decoder.batch().ok_or(GenerateError::NotABatch)?;
+        if let Some(paging) = &mut self.paging {
+            let rows = chains.iter();
+            let rows = rows.map(|chain| (chain.sequence, chain.tree.len() as u32));
+            paging.reserve(&reader.gpu, batch.cache(), rows)?;
+        }
+        Ok(())
     }
 
     /// Gives back the pages of answers that have left.
@@ -362,7 +391,7 @@ impl Session {
             Some(_) => batch.cache().runs(to_pages, self.past),
             None => {
                 let first = sequence * batch.cache().capacity();
-                vec![first..first + self.past]
+                std::iter::once(first..first + self.past).collect()
             }
         };
         let mut encoder = (self.gpu.device()).create_command_encoder(&Default::default());

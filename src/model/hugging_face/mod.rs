@@ -45,6 +45,8 @@ pub const SPACE_PREFIX: &str = "sunfleck.space_prefix";
 pub const SPLIT_WORDS: &str = "sunfleck.split_words";
 /// Metadata key: whether a whole word that is a token is taken as it is, whatever the merges say.
 pub const IGNORE_MERGES: &str = "sunfleck.ignore_merges";
+/// Metadata key: whether text is brought into Unicode's normal form C before it is encoded.
+pub const NORMAL_FORM_C: &str = "sunfleck.normal_form_c";
 
 /// Most a file of settings may have; the longest real vocabularies have 35 MB. // bytes
 const MAX_JSON_BYTES: u64 = 256 << 20;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde_json::Value as Json;
 
-use super::{HuggingFaceError, IGNORE_MERGES, PRE_TOKENIZER, sentence_piece};
+use super::{HuggingFaceError, IGNORE_MERGES, NORMAL_FORM_C, PRE_TOKENIZER, sentence_piece};
 use crate::model::gguf::{Array, Value};
 
 const FILE: &str = "tokenizer.json";
@@ -92,7 +92,7 @@ pub(super) fn read(
 /// Hands out what is said of a byte-level vocabulary alone.
 fn byte_level(json: &Json, set: &mut dyn FnMut(&str, Value)) -> Result<(), HuggingFaceError> {
     let normalizer = &json["normalizer"];
-    // Text in normal form C is what nearly all text is; others are not for byte-level vocabularies.
+    // Others are not for byte-level vocabularies.
     if !normalizer.is_null() && normalizer["type"] != "NFC" {
         return Err(refuse("normalizer", &normalizer["type"], "none, or NFC"));
     }
@@ -103,6 +103,7 @@ fn byte_level(json: &Json, set: &mut dyn FnMut(&str, Value)) -> Result<(), Huggi
     }
     let merges = Array::String(merges(&json["model"])?);
     set("tokenizer.ggml.merges", Value::Array(merges));
+    set(NORMAL_FORM_C, Value::Bool(!normalizer.is_null()));
     set(PRE_TOKENIZER, Value::String(pre_tokenizer.to_string()));
     set("tokenizer.ggml.model", Value::String("gpt2".to_owned()));
     Ok(())
@@ -272,6 +273,11 @@ mod tests {
         assert_eq!(m("ggml.eos_token_id"), Value::U32(2));
         assert_eq!(m("ggml.eot_token_id"), Value::U32(1));
         assert_eq!(m("chat_template"), Value::String("yes".to_owned()));
+        let normal_form = |json: &Json| read_all(json).unwrap()[NORMAL_FORM_C].clone();
+        assert_eq!(normal_form(&vocabulary()), Value::Bool(true));
+        let mut plain = vocabulary();
+        plain["normalizer"] = Json::Null;
+        assert_eq!(normal_form(&plain), Value::Bool(false));
     }
 
     #[test]

@@ -126,10 +126,11 @@ impl TokenType {
 const MAX_TOKEN_BYTES: usize = 4096;
 
 /// Names under which models end a turn or a text.
-const END_NAMES: [&str; 6] = [
+const END_NAMES: [&str; 7] = [
     "<|im_end|>",
     "<|endoftext|>",
     "<|eot_id|>",
+    "<|eom_id|>",
     "<|end_of_text|>",
     "<|end|>",
     "</s>",
@@ -165,7 +166,7 @@ impl Tokenizer {
                 most: MAX_TOKEN_BYTES,
             });
         }
-        let types = token_types(gguf, tokens.len())?;
+        let types = token_types(gguf, tokens)?;
         let pieces = Pieces::from_gguf(gguf, tokens, &types)?;
         let bytes = tokens
             .iter()
@@ -317,14 +318,22 @@ impl Tokenizer {
     }
 }
 
-fn token_types(gguf: &Gguf, tokens: usize) -> Result<Vec<TokenType>, TokenizerError> {
+fn token_types(gguf: &Gguf, tokens: &[String]) -> Result<Vec<TokenType>, TokenizerError> {
     const KEY: &str = "tokenizer.ggml.token_type";
     let Some(value) = gguf.get(KEY) else {
-        return Ok(vec![TokenType::Text; tokens]);
+        return Ok(vec![TokenType::Text; tokens.len()]);
     };
     let numbers = value.as_integers(KEY)?;
-    check_length("token_type", numbers.len(), tokens)?;
-    Ok(numbers.into_iter().map(TokenType::from_number).collect())
+    check_length("token_type", numbers.len(), tokens.len())?;
+    let types = numbers.into_iter().map(TokenType::from_number);
+    // Who adds ChatML's tokens to a model often forgets to say that they are no text.
+    let steers = |name: &str| name == "<|im_start|>" || END_NAMES.contains(&name);
+    Ok((types.zip(tokens))
+        .map(|(kind, name)| match kind {
+            TokenType::UserDefined if steers(name) => TokenType::Control,
+            kind => kind,
+        })
+        .collect())
 }
 
 fn check_length(what: &'static str, given: usize, needed: usize) -> Result<(), TokenizerError> {

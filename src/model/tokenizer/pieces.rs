@@ -6,11 +6,13 @@
 use std::collections::{HashMap, HashSet};
 
 use tokenizers::{
-    Model, OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer, SplitDelimiterBehavior,
+    Model, NormalizedString, Normalizer as _, OffsetReferential, OffsetType, PreTokenizedString,
+    PreTokenizer, SplitDelimiterBehavior,
     models::{
         ModelWrapper,
         bpe::{BPE, Merges, Vocab},
     },
+    normalizers::NFC,
     pre_tokenizers::{
         PreTokenizerWrapper, byte_level::ByteLevel, digits::Digits, split::Split,
         split::SplitPattern,
@@ -23,8 +25,11 @@ use super::{
 };
 use crate::model::{
     Gguf,
-    hugging_face::{IGNORE_MERGES, PRE_TOKENIZER},
+    hugging_face::{IGNORE_MERGES, NORMAL_FORM_C, PRE_TOKENIZER},
 };
+
+/// Names of Llama 3's pre-tokeniser.
+const LLAMA3: [&str; 5] = ["llama-bpe", "llama3", "llama-v3", "falcon3", "pixtral"];
 
 /// Where a text without control tokens stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +51,10 @@ pub(super) struct Pieces {
 pub(super) enum Rule {
     /// Split into words, each byte a letter of GPT-2's alphabet.
     ByteLevel {
+        /// Whether text is brought into normal form C first.
+        composes: bool,
+        /// Whether a file that doesn't say so wants its begin token before a prompt.
+        begins: bool,
         split: Vec<PreTokenizerWrapper>,
         letters: HashMap<char, u8>,
     },
@@ -81,7 +90,13 @@ impl Pieces {
             return Ok(());
         }
         match &self.rule {
-            Rule::ByteLevel { split, .. } => {
+            Rule::ByteLevel {
+                composes, split, ..
+            } => {
+                let mut text = NormalizedString::from(text);
+                if *composes {
+                    NFC.normalize(&mut text).map_err(library)?;
+                }
                 let mut words = PreTokenizedString::from(text);
                 for step in split {
                     step.pre_tokenize(&mut words).map_err(library)?;
@@ -118,7 +133,10 @@ impl Pieces {
 
     /// Whether a file that doesn't say so wants its begin token before a prompt.
     pub(super) fn begins_by_default(&self) -> bool {
-        matches!(self.rule, Rule::SentencePiece(_))
+        match &self.rule {
+            Rule::ByteLevel { begins, .. } => *begins,
+            Rule::SentencePiece(_) => true,
+        }
     }
 }
 
@@ -140,10 +158,16 @@ fn byte_level(
         }
         None => pre_tokenizer(PRE, pre)?,
     };
-    // Llama 3 and Tekken take a whole word that is a token as it is, whatever the merges say.
+    // Llama 3 and Tekken take a whole word that is a token as it is, whatever the merges say, and begin prompts with their
+    // begin token.
+    let whole_words = LLAMA3.contains(&pre) || pre == "tekken";
     let ignore_merges = match gguf.get(IGNORE_MERGES) {
         Some(value) => value.as_bool(IGNORE_MERGES)?,
-        None => pre.starts_with("llama") || pre == "tekken",
+        None => whole_words,
+    };
+    let composes = match gguf.get(NORMAL_FORM_C) {
+        Some(value) => value.as_bool(NORMAL_FORM_C)?,
+        None => false,
     };
     let control: HashSet<&str> = of_type(tokens, types, TokenType::Control).collect();
     let mut seen = HashSet::new();
@@ -167,10 +191,14 @@ fn byte_level(
         .ignore_merges(ignore_merges)
         .build()
         .map_err(library)?;
-    let letters = byte_letters();
     Ok(Pieces {
         words: bpe.into(),
-        rule: Rule::ByteLevel { split, letters },
+        rule: Rule::ByteLevel {
+            composes,
+            begins: whole_words,
+            split,
+            letters: byte_letters(),
+        },
     })
 }
 
@@ -197,16 +225,19 @@ fn pre_tokenizer(
             PreTokenizerWrapper::Digits(Digits::new(true)),
             byte_level(true),
         ],
-        "llama-bpe" | "llama3" | "llama-v3" | "smaug-bpe" => {
+        name if LLAMA3.contains(&name) || name == "smaug-bpe" => {
             vec![pattern(r"\p{N}{1,3}")?, byte_level(false)]
         }
-        "qwen2" => vec![pattern(r"\p{N}")?, byte_level(false)],
+        "qwen2" | "deepseek-r1-qwen" | "megrez" => {
+            vec![pattern(r"\p{N}")?, byte_level(false)]
+        }
         "tekken" => vec![tekken()?, byte_level(false)],
         other => {
             return Err(TokenizerError::Kind {
                 key,
                 found: shortened(other),
-                supported: "default, gpt-2, smollm, llama-bpe, smaug-bpe, qwen2 and tekken",
+                supported: "default, gpt-2, smollm, llama-bpe (and falcon3, pixtral), smaug-bpe, qwen2 (and \
+                            deepseek-r1-qwen, megrez) and tekken",
             });
         }
     })
@@ -315,9 +346,13 @@ mod tests {
         assert_eq!(words("gpt-2", text), g(&halves));
         let digits = ["I", "'m", " HelloWorld", " ", "123", "4"];
         assert_eq!(words("llama-bpe", text), g(&digits));
-        assert_eq!(words("smaug-bpe", text), g(&digits));
+        for name in ["smaug-bpe", "falcon3", "pixtral"] {
+            assert_eq!(words(name, text), g(&digits));
+        }
         let digits = ["I", "'m", " HelloWorld", " ", "1", "2", "3", "4"];
-        assert_eq!(words("qwen2", text), g(&digits));
+        for name in ["qwen2", "deepseek-r1-qwen", "megrez"] {
+            assert_eq!(words(name, text), g(&digits));
+        }
         assert_eq!(words("smollm", text), g(&digits));
         let cases = ["I", "'m", " Hello", "World", " ", "1", "2", "3", "4"];
         assert_eq!(words("tekken", text), g(&cases));
