@@ -235,7 +235,9 @@ test('log-probabilities are those of the whole vocabulary and of what was sample
   await generator.generate(prompt, { raw: true, maxTokens: 6, temperature: 0.5, topK: 1, seed: 2, logProbabilities: 3, onStep }).text();
   assert.equal(seen.length, 6);
   for (const { id, logProbability, processedLogProbability, probability, likeliest } of seen) {
-    assert.deepEqual([likeliest.length, likeliest[0].id, likeliest[0].logProbability], [3, id, logProbability]);
+    assert.deepEqual([likeliest.length, likeliest[0].id], [3, id]);
+    // Two kernels that sum up the vocabulary in orders of their own.
+    assert.ok(Math.abs(likeliest[0].logProbability - logProbability) < 1e-5);
     assert.ok(likeliest[0].logProbability >= likeliest[1].logProbability && likeliest[1].logProbability >= likeliest[2].logProbability);
     assert.ok(logProbability < 0 && Math.abs(Math.exp(logProbability) - probability) < 1e-6);
     // The one token that is left is certain.
