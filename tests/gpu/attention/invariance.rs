@@ -36,17 +36,23 @@ fn transplant(case: &Case, inputs: &mut Inputs, sequence: usize, from: &Inputs) 
     inputs.v[key * v_row..][..keys * v_row].copy_from_slice(&from.v[..keys * v_row]);
 }
 
-/// Storage types of a model's cache: all f32, f16 keys and values, all bf16.
-const STORAGES: [[Element; 4]; 3] = [
+/// Storage types of a model's cache: all f32, all f16, f16 keys and values, all bf16.
+const STORAGES: [[Element; 4]; 4] = [
     [Element::F32; 4],
+    [Element::F16; 4],
     [Element::F32, Element::F16, Element::F16, Element::F32],
     [Element::Bf16; 4],
 ];
 
 fn recipe(elements: [Element; 4], sequences: Vec<(u32, u32)>) -> Recipe {
+    // Kernels on matrices take whole matrices of a head.
+    let (head_dim, value_dim) = match elements == [Element::F16; 4] {
+        true => (48, 32),
+        false => (40, 24),
+    };
     Recipe {
-        head_dim: 40,
-        value_dim: 24,
+        head_dim,
+        value_dim,
         group: 3,
         kv_heads: 2,
         sequences,
