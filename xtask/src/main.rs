@@ -9,17 +9,20 @@ mod adapter;
 mod apt;
 mod arguments;
 mod cache_folder;
+mod compilers;
 mod model;
 mod model_lock;
 mod pack;
+mod package;
+mod packaged_file;
 mod pip;
 mod progress;
 mod repository;
 mod stamp;
+mod test_adapters;
 mod toolchain;
 mod verbs;
 mod vulkan_driver;
-mod wheel;
 
 use arguments::Request;
 
@@ -41,6 +44,7 @@ fn main() -> ExitCode {
         Request::Test(request) => verbs::test::run(&request),
         Request::Bench(request) => verbs::bench::run(&request),
         Request::Pack(request) => verbs::pack::run(&request),
+        Request::Portability => verbs::portability::run(),
         Request::Setup => verbs::setup::run(),
     };
     outcome.unwrap_or_else(|error| {

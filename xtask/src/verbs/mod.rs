@@ -3,5 +3,6 @@
 pub mod bench;
 pub mod generate;
 pub mod pack;
+pub mod portability;
 pub mod setup;
 pub mod test;

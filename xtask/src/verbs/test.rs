@@ -1,18 +1,14 @@
 //! `cargo xtask test`: every check that CI makes, in the order in which they fail fastest.
 
 use std::ffi::{OsStr, OsString};
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
-use crate::apt::{Apt, DRIVER_PACKAGES, Distribution, by_hand};
 use crate::arguments::TestRequest;
-use crate::{model, repository, toolchain, vulkan_driver};
-
-/// Carries SwiftShader's ICD file on Debian.
-const SWIFTSHADER_PACKAGE: &str = "chromium";
+use crate::verbs::portability;
+use crate::{compilers, model, repository, test_adapters, toolchain};
 
 /// Runs the steps and stops at the first that fails, with its exit status.
 pub fn run(request: &TestRequest) -> Result<ExitCode> {
@@ -22,14 +18,19 @@ pub fn run(request: &TestRequest) -> Result<ExitCode> {
         toolchain::ensure_components()?;
         toolchain::ensure_browser_target()?;
     }
-    let mut environment = drivers()?;
+    let mut environment = test_adapters::environment()?;
+    let compilers = if only_tests {
+        vec![]
+    } else {
+        compilers::environment()?
+    };
     environment.push(("SUNFLECK_MODEL", model::chosen()?.into_os_string()));
     if request.full {
         environment.push(("SUNFLECK_FULL", "1".into()));
     }
     eprintln!("set-up: ready after {:.1} s", start.elapsed().as_secs_f64());
 
-    let steps = steps(request, environment);
+    let steps = steps(request, environment, compilers);
     for (at, step) in steps.iter().enumerate() {
         let name = format!("[{}/{}] {}", at + 1, steps.len(), step.title);
         eprintln!("{name}: cargo {}", in_shell(&step.arguments));
@@ -87,7 +88,7 @@ impl Step {
     }
 }
 
-fn steps(request: &TestRequest, environment: Environment) -> Vec<Step> {
+fn steps(request: &TestRequest, environment: Environment, compilers: Environment) -> Vec<Step> {
     let mut tests = Step::new("tests", "test --workspace --features cli", environment);
     if !request.filter.is_empty() {
         tests.arguments.push("--".into());
@@ -107,6 +108,7 @@ fn steps(request: &TestRequest, environment: Environment) -> Vec<Step> {
             vec![],
         ),
         tests,
+        Step::new("portability", portability::ARGUMENTS, compilers),
         Step::new(
             "documentation",
             "doc --no-deps --features generate",
@@ -114,77 +116,6 @@ fn steps(request: &TestRequest, environment: Environment) -> Vec<Step> {
         ),
         Step::new("browser build", &browser, vec![]),
     ]
-}
-
-/// The environment that shows the tests their adapters: lavapipe and SwiftShader where both can be had, since two
-/// drivers with different subgroup sizes find more than one.
-fn drivers() -> Result<Environment> {
-    let named = std::env::var_os("SUNFLECK_TEST_ADAPTERS").is_some_and(|set| !set.is_empty());
-    if named || vulkan_driver::chosen_by_user() {
-        eprintln!("adapters: as SUNFLECK_TEST_ADAPTERS and VK_DRIVER_FILES in the environment say");
-        return Ok(vec![]);
-    }
-    if cfg!(target_os = "linux") {
-        install_missing()?;
-    }
-    let found = (vulkan_driver::lavapipe(), vulkan_driver::swiftshader());
-    let environment = environment_for(found.0, found.1);
-    if environment.is_empty() {
-        eprintln!(
-            "adapters: lavapipe and SwiftShader are not both here, so tests run on every adapter that is"
-        );
-    } else {
-        eprintln!("adapters: lavapipe and SwiftShader");
-    }
-    Ok(environment)
-}
-
-/// Empty unless both are there: then the tests take what they find.
-fn environment_for(lavapipe: Option<PathBuf>, swiftshader: Option<PathBuf>) -> Environment {
-    let (Some(lavapipe), Some(swiftshader)) = (lavapipe, swiftshader) else {
-        return vec![];
-    };
-    let mut environment = vulkan_driver::only(&[&lavapipe, &swiftshader]);
-    // lavapipe's adapter calls itself llvmpipe, after the compiler inside.
-    environment.push(("SUNFLECK_TEST_ADAPTERS", "llvmpipe,SwiftShader".into()));
-    environment
-}
-
-fn install_missing() -> Result<()> {
-    let missing = || {
-        let mut packages = vec![];
-        if vulkan_driver::lavapipe().is_none() {
-            packages.extend(DRIVER_PACKAGES);
-        }
-        // Ubuntu's chromium is a snap, without the file that is wanted.
-        if vulkan_driver::swiftshader().is_none() && Distribution::here() == Distribution::Debian {
-            packages.push(SWIFTSHADER_PACKAGE);
-        }
-        packages
-    };
-    let packages = missing();
-    if packages.is_empty() {
-        return Ok(());
-    }
-    let Some(apt) = Apt::find() else {
-        if Distribution::here().has_apt() {
-            eprintln!(
-                "adapters: not all test drivers are here and none may be installed. Do: {}",
-                by_hand(&packages)
-            );
-        }
-        return Ok(());
-    };
-    eprintln!("installing the software Vulkan drivers that the tests run on");
-    apt.install(&packages)?;
-    let still = missing();
-    if !still.is_empty() {
-        bail!(
-            "{} are installed, but hold no Vulkan driver where it was expected",
-            still.join(" and ")
-        );
-    }
-    Ok(())
 }
 
 fn in_shell(arguments: &[OsString]) -> String {
@@ -212,7 +143,7 @@ mod tests {
 
     fn lines(request: &TestRequest) -> Vec<String> {
         let environment = vec![("SUNFLECK_MODEL", OsString::from("/my models/a.gguf"))];
-        steps(request, environment)
+        steps(request, environment, vec![])
             .iter()
             .map(Step::to_repeat)
             .collect()
@@ -226,6 +157,7 @@ mod tests {
                 "cargo fmt --all --check",
                 "cargo clippy --workspace --all-targets --features cli -- -D warnings",
                 "SUNFLECK_MODEL='/my models/a.gguf' cargo test --workspace --features cli",
+                "cargo run --quiet --package portability",
                 "RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --features generate",
                 "cargo check --lib --no-default-features --features webgpu,generate --target wasm32-unknown-unknown",
             ]
@@ -240,19 +172,6 @@ mod tests {
         };
         let expected = "SUNFLECK_MODEL='/my models/a.gguf' cargo test --workspace --features cli -- 'a b' --nocapture";
         assert_eq!(lines(&request), [expected]);
-    }
-
-    #[test]
-    fn both_drivers_or_none_are_demanded() {
-        let (one, other) = (
-            Some(PathBuf::from("/l.json")),
-            Some(PathBuf::from("/s.json")),
-        );
-        assert!(environment_for(one.clone(), None).is_empty());
-        assert!(environment_for(None, other.clone()).is_empty());
-        let both = environment_for(one, other);
-        assert!(both.contains(&("SUNFLECK_TEST_ADAPTERS", "llvmpipe,SwiftShader".into())));
-        assert!(both.iter().any(|(name, _)| *name == "VK_DRIVER_FILES"));
     }
 
     #[test]
