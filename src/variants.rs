@@ -14,7 +14,7 @@ pub fn kernels(capabilities: &Capabilities) -> Vec<Kernel> {
     kernels.extend(attention::variants(capabilities));
     kernels.extend(cache::variants());
     kernels.extend(tree::variants(capabilities));
-    kernels.extend(verify::variants());
+    kernels.extend(verify::variants(capabilities));
     #[cfg(feature = "generate")]
     kernels.extend(crate::draft::variants());
     kernels

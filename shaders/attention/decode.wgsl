@@ -61,7 +61,7 @@ fn main(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let sequence = group.z / params.kv_heads;
-    let kv_head = group.z % params.kv_heads;
+    let kv_head = params.first_kv_head + group.z % params.kv_heads;
     let past = past_of(sequence);
     let queries = min(lengths[sequence].queries, params.max_queries);
     let keys = min(past + lengths[sequence].queries, params.max_keys);

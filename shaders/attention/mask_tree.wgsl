@@ -16,7 +16,7 @@ fn visible(row: Row, key: u32) -> bool {
     let node = node_of(row, key);
     let words =
         row.sequence * params.tree_stride + params.tree_base + row.query * params.tree_words;
-    return (tree[words + node / 32u] >> (node % 32u) & 1u) == 1u;
+    return ((tree[words + node / 32u] >> (node % 32u)) & 1u) == 1u;
 }
 
 // One past the last key that any query up to `last_query` sees: ancestors come before a node.

@@ -4,7 +4,8 @@
 
 struct AttentionParams {
     query_heads: u32,
-    kv_heads: u32,
+    kv_heads: u32,      // of this dispatch; their keys and values are what is bound
+    first_kv_head: u32, // the first of them
     group: u32,       // query heads of one KV head
     max_queries: u32, // capacity; lengths above it are cut
     max_keys: u32,

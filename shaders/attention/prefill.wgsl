@@ -47,7 +47,7 @@ fn main(
     let x = thread % THREADS_X;
     let y = thread / THREADS_X;
     let sequence = group.z;
-    let kv_head = group.y;
+    let kv_head = params.first_kv_head + group.y;
     let past = past_of(sequence);
     let queries = min(lengths[sequence].queries, params.max_queries);
     let keys = min(past + lengths[sequence].queries, params.max_keys);
@@ -83,8 +83,9 @@ fn main(
         let key_tile = key_row(stored, tile);
         let value_tile = value_row(stored, tile);
         let last = min(TILE_KEYS, end - tile) - 1u;
-        // Scores. Chunks are [quad, row] and [quad, key], queries first.
-        var s: array<array<f32, KEYS>, ROWS>;
+        // Scores. Chunks are [quad, row] and [quad, key], queries first. Zero is spelled out: Tint zeroes a
+        // variable of a loop's body in the first turn only.
+        var s = array<array<f32, KEYS>, ROWS>();
         var next_query: array<vec4<f32>, Q_LOADS>;
         var next_key: array<vec4<f32>, K_LOADS>;
         for (var i = 0u; i < Q_LOADS; i++) { // unroll

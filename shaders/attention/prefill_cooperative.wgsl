@@ -63,7 +63,7 @@ fn main(
     let own_row = subgroup_row + lane / 2u;
     let own_quad = lane % 2u * OWN;
     let sequence = group.z;
-    let kv_head = group.y;
+    let kv_head = params.first_kv_head + group.y;
     let past = past_of(sequence);
     let queries = min(lengths[sequence].queries, params.max_queries);
     let keys = min(past + lengths[sequence].queries, params.max_keys);

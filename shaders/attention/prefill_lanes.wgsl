@@ -254,7 +254,7 @@ fn main(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let sequence = group.z;
-    let kv_head = group.y;
+    let kv_head = params.first_kv_head + group.y;
     let past = past_of(sequence);
     let queries = min(lengths[sequence].queries, params.max_queries);
     let keys = min(past + lengths[sequence].queries, params.max_keys);

@@ -12,9 +12,10 @@ struct HeadRows {
 }
 
 fn head_rows(sequence: u32, kv_head: u32, keys: u32) -> HeadRows {
+    let own = kv_head - params.first_kv_head;
     return HeadRows(
-        kv_head * params.k_head,
-        kv_head * params.v_head,
+        own * params.k_head,
+        own * params.v_head,
         sequence * params.table_stride + params.first_entry,
     );
 }

@@ -8,9 +8,10 @@ struct HeadRows {
 
 fn head_rows(sequence: u32, kv_head: u32, keys: u32) -> HeadRows {
     let start = first_key(sequence, keys);
+    let own = kv_head - params.first_kv_head;
     return HeadRows(
-        sequence * params.k_batch + start * params.k_token + kv_head * params.k_head,
-        sequence * params.v_batch + start * params.v_token + kv_head * params.v_head,
+        sequence * params.k_batch + start * params.k_token + own * params.k_head,
+        sequence * params.v_batch + start * params.v_token + own * params.v_head,
     );
 }
 

@@ -17,8 +17,8 @@ fn main(
         return;
     }
     let row = row_of(sequence, group.x);
-    let keys = row.x + params.query_heads * params.head_dim;
-    let values = keys + params.kv_heads * params.head_dim;
+    let keys = row.x + params.key_start;
+    let values = row.x + params.value_start;
     for (var i = lane; i < params.query_heads * params.rotated_pairs; i += WORKGROUP_X) {
         let head = row.x + i / params.rotated_pairs * params.head_dim;
         let at = elements_of(i % params.rotated_pairs);

@@ -46,7 +46,7 @@ fn stored_word(element: u32, word: u32, dim: u32) -> u32 {
         if element == F16 {
             return pack2x16float(clamp(pair, vec2(-65504.0), vec2(65504.0)));
         }
-        let bits = bitcast<vec2<u32>>(pair);
+        let bits = bitcast<vec2<u32>>(clamp(pair, vec2(-3.3895314e38), vec2(3.3895314e38)));
         let rounded = bits + vec2(0x7fffu) + ((bits >> vec2(16u)) & vec2(1u));
         return (rounded.x >> 16u) | (rounded.y & 0xffff0000u);
     }
@@ -89,8 +89,10 @@ fn main(
     let dim = select(params.head_dim, params.value_dim, is_value);
     var origin = row.x + group.x * params.head_dim;
     if is_value {
-        let before = params.query_heads + params.kv_heads;
-        origin = row.x + before * params.head_dim + (group.x - before) * params.value_dim;
+        let own = group.x - params.query_heads - params.kv_heads;
+        origin = row.x + params.value_start + own * params.value_dim;
+    } else if !is_query {
+        origin = row.x + params.key_start + (group.x - params.query_heads) * params.head_dim;
     }
     // The rows of an idle sequence may begin where those of the last one end: nothing is read there.
     for (var i = lane; i < dim && live; i += WORKGROUP_X) {

@@ -1,11 +1,13 @@
 // The parameters of the append, and rotary position embedding (Su et al. 2021).
 
 struct AppendParams {
-    query_heads: u32,
-    kv_heads: u32,
+    query_heads: u32,   // rotated by this dispatch
+    kv_heads: u32,      // stored by it
     head_dim: u32,
     value_dim: u32,
     rotated_pairs: u32, // pairs of a head that are rotated; the rest pass through
+    key_start: u32,     // f32s from a row's first to the first key that is stored
+    value_start: u32,
     x_stride: u32,      // f32s from one row to the next
     row_stride: u32,    // rows from one sequence to the next; 0 where they follow each other
     depth_stride: u32,  // depths from one sequence to the next

@@ -65,7 +65,8 @@ fn main(
         }
         // Eight calls with constant arguments rather than a loop: drivers that unroll only small
         // loops would otherwise keep the registers of the tile in memory.
-        var dots: Sums;
+        // Zero spelled out: Tint zeroes a variable of a loop's body in the first turn only.
+        var dots = Sums();
         quad_products(0u, &activations, &weights, &dots);
         quad_products(1u, &activations, &weights, &dots);
         quad_products(2u, &activations, &weights, &dots);

@@ -1,41 +1,69 @@
 // The token after the last accepted node: the argmax, or one sampled from what is left of the target's
-// distribution. One workgroup a request; it works where the node's row is in the bound part. Twin:
-// VerifyInput::finish.
+// distribution; and the log-probabilities. One workgroup a request; it works on what has its rows in the
+// bound part. Twin: VerifyInput::finish.
 
 @group(0) @binding(7) var<storage, read_write> outcome: array<u32>; // as in verify/walk.wgsl
 
-var<workgroup> chunk_sums: array<f32, WORKGROUP_X>;
-var<workgroup> chosen: vec2<u32>; // the chunk that holds the token, and what remains to be passed in it
-
-// What is left of a removed token: something after traversal verification of draws without replacement.
-fn removed_weight(request: u32, node: u32, draws: bool, y: u32) -> f32 {
-    if !draws || requests[request].rule != RULE_TRAVERSAL {
-        return 0.0;
-    }
-    let count = node_count(request);
-    var before = node;
-    var child = first_child(request, node);
-    while is_child(child, before, count) {
-        if token_of(request, child) == y {
-            return nodes[request * params.max_nodes + child].weight;
-        }
-        before = child;
-        child = next_sibling(request, child);
-    }
-    return 0.0;
+// Where the number of a draw falls among weights in order.
+struct Choice {
+    index: u32,  // NONE: no weight is above 0
+    wanted: f32, // what is to be passed within it
 }
 
-// What is left of y's probability.
-fn residual(source: Source, draft: Source, state: NodeState, removed: u32, draws: bool, y: u32) -> f32 {
-    let p = probability(source, settings_of(source), state.after, y);
-    if is_removed(source.request, source.node, NONE - 1u, removed, y) {
-        return removed_weight(source.request, source.node, draws, y);
+var<workgroup> block_sums: array<vec2<f32>, MAX_BLOCKS>; // what is left, and the distribution itself
+var<workgroup> run_sums: array<f32, WORKGROUP_X>;
+var<workgroup> walked: vec2<u32>; // the last node, accepted nodes
+var<workgroup> block: Choice;
+var<workgroup> run: Choice;
+var<workgroup> lost: u32;
+var<workgroup> bonus: u32;
+
+// The first index where the weights before and with it are more than `wanted`; the last with a weight where
+// rounding lets none pass.
+fn chosen(choice: Choice, index: u32, weight: f32, passed: f32, wanted: f32) -> Choice {
+    if weight > 0.0 && (choice.index == NONE || passed <= wanted) {
+        return Choice(index, wanted - passed);
     }
-    if !draws {
-        return p;
+    return choice;
+}
+
+fn choose_block(word: u32) {
+    var totals = vec2(0.0);
+    for (var i = 0u; i < params.blocks; i++) {
+        totals += block_sums[i];
     }
-    let q = probability(draft, settings_of(draft), state.drafted, y);
-    return max(fma(state.alpha, p, -state.s * q), 0.0);
+    // A residual lost to rounding gives way to the target's own distribution.
+    let all = totals.x <= 0.0;
+    let wanted = uniform_number(word) * select(totals.x, totals.y, all);
+    var choice = Choice(NONE, 0.0);
+    var passed = 0.0;
+    for (var i = 0u; i < params.blocks; i++) {
+        let weight = select(block_sums[i].x, block_sums[i].y, all);
+        choice = chosen(choice, i, weight, passed, wanted);
+        passed += weight;
+    }
+    block = choice;
+    lost = select(0u, 1u, all);
+}
+
+fn choose_run(wanted: f32) {
+    var choice = Choice(NONE, 0.0);
+    var passed = 0.0;
+    for (var i = 0u; i < WORKGROUP_X; i++) {
+        choice = chosen(choice, i, run_sums[i], passed, wanted);
+        passed += run_sums[i];
+    }
+    run = choice;
+}
+
+// Log-probability of a token by the logits as they are.
+fn raw_log(row: u32, logit: f32) -> f32 {
+    var all = NO_STAT;
+    for (var i = 0u; i < params.blocks; i++) {
+        let at = stat_at(row - params.first_row, 0u, i);
+        all = joined(all, Stat(bitcast<f32>(scratch[at]), 0u, bitcast<f32>(scratch[at + 1u]), 0.0));
+    }
+    return select(logit - all.top - log(all.sum), LOWEST, logit <= LOWEST);
 }
 
 @compute @workgroup_size(WORKGROUP_X, WORKGROUP_Y, WORKGROUP_Z)
@@ -45,98 +73,83 @@ fn main(
 ) {
     let request = group.x;
     let base = request * params.max_nodes;
-    let node = nodes[base].last;
-    let row = base + node;
-    // The part that is bound: whether the row is in it is the same for the whole workgroup, but the
-    // compiler can't know, so everyone goes on to the barriers and only the end is for those inside.
-    let inside = row >= params.first_row && row < params.first_row + params.part_rows;
-    let source = target_source(request, select(params.first_row - base, node, inside));
-    let draft = draft_source(request, node);
-    let state = nodes[row];
-    let rule = requests[request].rule;
-    let joint = rule == RULE_BLOCK || rule == RULE_TRAVERSAL;
-    let rejects = rule == RULE_REJECTION || rule == RULE_CHAIN || joint;
-    let draws = rejects && has_draft(request, node);
-    let replaces = requests[request].draw == DRAW_IID || (rule == RULE_BLOCK && draws);
-    let removed = select(0u, removed_mask(request, node, NONE - 1u), rejects && !replaces);
-
-    // Each invocation sums a run of tokens, so that runs in the order of invocations are the vocabulary.
-    let run = (params.vocabulary + WORKGROUP_X - 1u) / WORKGROUP_X;
-    let begin = lane * run;
-    let end = select(begin, min(begin + run, params.vocabulary), inside && rule != RULE_GREEDY);
-    var sum = 0.0;
-    for (var y = begin; y < end; y++) {
-        sum += residual(source, draft, state, removed, draws, y);
-    }
-    // A residual lost to rounding gives way to the target's own distribution.
-    let lost = sum_all(sum, lane) <= 0.0;
-    if lost {
-        sum = 0.0;
-        for (var y = begin; y < end; y++) {
-            sum += probability(source, settings_of(source), state.after, y);
-        }
-    }
-    chunk_sums[lane] = sum;
-    workgroupBarrier(); // orders the runs' sums before the scan over them
     if lane == 0u {
-        var total = 0.0;
-        for (var i = 0u; i < WORKGROUP_X; i++) {
-            total += chunk_sums[i];
-        }
-        let wanted = uniform_number(nodes[base].word) * total;
-        var passed = 0.0;
-        chosen = vec2(NONE, 0u);
-        for (var i = 0u; i < WORKGROUP_X; i++) {
-            if chunk_sums[i] > 0.0 {
-                // The last positive run stays chosen where rounding lets none pass.
-                chosen = vec2(i, bitcast<u32>(wanted - passed));
-                passed += chunk_sums[i];
-                if passed > wanted {
-                    break;
-                }
-            }
-        }
+        walked = vec2(nodes[base].last, nodes[base].accepted);
+        bonus = NONE;
     }
-    workgroupBarrier(); // orders the choice before it is read
-    if !inside || nodes[base].accepted >= params.max_nodes {
-        return;
-    }
-    var bonus = NONE;
-    if rule == RULE_GREEDY {
-        if lane != 0u {
-            return;
+    let walk = workgroupUniformLoad(&walked);
+    let node = walk.x;
+    let row = base + node;
+    let inside = row >= params.first_row && row < params.first_row + params.part_rows
+        && walk.y < params.max_nodes;
+    let rule = requests[request].rule;
+    if inside && rule == RULE_GREEDY {
+        if lane == 0u {
+            bonus = nodes[row].argmax;
         }
-        bonus = state.argmax;
-    } else {
-        let nothing = chosen.x == NONE;
-        if lane != select(chosen.x, 0u, nothing) {
-            return;
+    } else if inside {
+        for (var i = lane; i < params.blocks; i += WORKGROUP_X) {
+            let at = stat_at(row - params.first_row, 0u, i);
+            block_sums[i] = vec2(bitcast<f32>(scratch[at + 2u]), bitcast<f32>(scratch[at + 3u]));
         }
-        let wanted = bitcast<f32>(chosen.y);
-        var passed = 0.0;
-        for (var y = begin; y < end; y++) {
-            var weight: f32;
-            if lost {
-                weight = probability(source, settings_of(source), state.after, y);
-            } else {
-                weight = residual(source, draft, state, removed, draws, y);
-            }
-            if weight > 0.0 {
-                bonus = y;
+        workgroupBarrier(); // orders the blocks' sums before the choice
+        if lane == 0u {
+            choose_block(nodes[base].word);
+        }
+        let in_block = workgroupUniformLoad(&block);
+        let all = workgroupUniformLoad(&lost) == 1u;
+        let left = left_of(request, node);
+        // Each invocation sums a run of tokens, so that runs in the order of invocations are the block.
+        let begin = select(in_block.index * BLOCK, params.vocabulary, in_block.index == NONE);
+        let first = min(begin + lane * (BLOCK / WORKGROUP_X), params.vocabulary);
+        let end = min(first + BLOCK / WORKGROUP_X, params.vocabulary);
+        if removes(request, node) {
+            mark_removed(request, node, node_count(request), begin, lane);
+        }
+        var sum = 0.0;
+        for (var y = first; y < end; y++) {
+            let weights = residual(left, request, node, y - begin, y);
+            sum += select(weights.x, weights.y, all);
+        }
+        run_sums[lane] = sum;
+        workgroupBarrier(); // orders the runs' sums before the choice
+        if lane == 0u {
+            choose_run(in_block.wanted);
+        }
+        let in_run = workgroupUniformLoad(&run);
+        if lane == in_run.index {
+            var choice = Choice(NONE, 0.0);
+            var passed = 0.0;
+            for (var y = first; y < end; y++) {
+                let weights = residual(left, request, node, y - begin, y);
+                let weight = select(weights.x, weights.y, all);
+                choice = chosen(choice, y, weight, passed, in_run.wanted);
                 passed += weight;
-                if passed > wanted {
-                    break;
+            }
+            bonus = choice.index;
+        }
+    }
+    workgroupBarrier(); // orders the token before all read it
+    // The log-probabilities of the accepted tokens, and of the one after them.
+    let n = params.max_nodes;
+    let start = request * params.outcome_words + 2u;
+    for (var i = lane; i <= min(walk.y, n - 1u); i += WORKGROUP_X) {
+        let above = base + min(outcome[start + i], n - 1u);
+        if above >= params.first_row && above < params.first_row + params.part_rows {
+            let is_bonus = i == walk.y;
+            let token = select(outcome[start + n + i], bonus, is_bonus);
+            let source = target_source(request, above - base);
+            if token < params.vocabulary {
+                outcome[start + 2u * n + i] = bitcast<u32>(raw_log(above, raw_logit(source, token)));
+            }
+            if is_bonus {
+                outcome[start + n + i] = bonus;
+                if token < params.vocabulary {
+                    let z = target_z(source, requests[request].sampling, token);
+                    let p = probability(nodes[above].after, z, token);
+                    outcome[start + 3u * n + i] = bitcast<u32>(select(LOWEST, log(p), p > 0.0));
                 }
             }
         }
-    }
-    let n = params.max_nodes;
-    let at = request * params.outcome_words + 2u + n + nodes[base].accepted;
-    outcome[at] = bonus;
-    if bonus < params.vocabulary {
-        let raw = exponential(raw_logit(source, bonus), state.raw_max) / state.raw_sum;
-        let p = probability(source, settings_of(source), state.after, bonus);
-        outcome[at + n] = bitcast<u32>(select(LOWEST, log(raw), raw > 0.0));
-        outcome[at + 2u * n] = bitcast<u32>(select(LOWEST, log(p), p > 0.0));
     }
 }

@@ -1,5 +1,5 @@
-// What verification kernels share: the parameters, the options of each request, and what is known of
-// each node. Twins: reference::verify.
+// What verification kernels share: the parameters, the options of each request, and the trees. Twins:
+// reference::verify.
 
 struct VerifyParams {
     vocabulary: u32,    // V
@@ -13,6 +13,11 @@ struct VerifyParams {
     outcome_words: u32, // words from one outcome to the next
     part_rows: u32,     // rows of the part that is bound
     tree_stride: u32,   // nodes that a tree blob has room for, at least N
+    blocks: u32,        // of BLOCK tokens: ceil(V / BLOCK)
+    kinds: u32,         // rows of statistics a node: 1, or 2 with those of its draft
+    marks_at: u32,      // word of scratch where the marks begin
+    first_child: u32,   // the children that this dispatch tests, and one past them
+    end_child: u32,
 }
 
 // How a row of logits becomes a distribution: verify::Sampling.
@@ -51,37 +56,6 @@ const RULE_TRAVERSAL: u32 = 6u;
 const DRAW_TOP_K: u32 = 0u;
 const DRAW_IID: u32 = 1u;
 
-// A distribution over a row: y has exp(z - max) / sum, where z's key is above the cut, or equals it and
-// y is at most `last`.
-struct Row {
-    max: f32,
-    sum: f32,
-    cut: u32,
-    last: u32,
-}
-
-struct NodeState {
-    after: Row,     // the target's distribution after the node
-    drafted: Row,   // that from which its children were drawn
-    argmax: u32,
-    entropy: f32,   // of `after`, nats
-    raw_max: f32,   // of the logits as they are
-    raw_sum: f32,
-    bound: f32,     // the node is accepted iff u * scale < bound; a scale below 0: it can't be drawn
-    scale: f32,
-    log_raw: f32,   // log-probabilities of the node's token after its parent
-    log_p: f32,
-    alpha: f32,     // what is left when all children are rejected: max(alpha p - s q, 0)
-    s: f32,
-    kept: f32,      // block and traversal: how likely the path to here is kept, at most 1
-    weight: f32,    // traversal: what is left of the node's token after its parent, once removed
-    // Of the request, in node 0:
-    last: u32,      // the last accepted node
-    accepted: u32,  // accepted nodes below the root
-    word: u32,      // the random word with which the token after it is sampled
-    unused: u32,
-}
-
 const NONE: u32 = 0xffffffffu;
 const FLAG_NO_SUPPORT: u32 = 1u; // no token may follow a node on the path
 const FLAG_BAD_TREE: u32 = 2u;
@@ -91,7 +65,6 @@ const FLAG_NOT_A_CHAIN: u32 = 8u;
 @group(0) @binding(0) var<uniform> params: VerifyParams;
 @group(0) @binding(1) var<storage, read> requests: array<Request>;
 @group(0) @binding(2) var<storage, read> tree: array<u32>; // [request] blobs of tree::DraftTree
-@group(0) @binding(3) var<storage, read_write> nodes: array<NodeState>; // [request, node]
 
 fn tree_field(request: u32, field: u32, node: u32) -> u32 {
     return tree[request * params.tree_words + field * params.tree_stride + node];

@@ -3,7 +3,8 @@
 //
 // Outcome: [0] accepted nodes below the root, [1] error flags, then N each: path (nodes, the root first),
 // tokens (of the accepted nodes, then the bonus token), log-probabilities of the tokens under the raw
-// logits and under the processed ones. Unused entries are zero.
+// logits and under the processed ones. Unused entries are zero. verify/sample.wgsl writes the bonus token and
+// the raw log-probabilities.
 
 @group(0) @binding(4) var<storage, read> lengths: array<vec4<u32>>; // [request]: (rows, past, -, -)
 @group(0) @binding(5) var<storage, read_write> outcome: array<u32>;
@@ -208,7 +209,6 @@ fn main(@builtin(workgroup_id) group: vec3<u32>) {
     for (var i = accepted; i > 0u; i--) {
         outcome[start + 2u + i] = at;
         outcome[start + 2u + n + i - 1u] = token_of(request, at);
-        outcome[start + 2u + 2u * n + i - 1u] = bitcast<u32>(nodes[base + at].log_raw);
         outcome[start + 2u + 3u * n + i - 1u] = bitcast<u32>(nodes[base + at].log_p);
         at = min(parent_of(request, at), at - 1u);
     }

@@ -1,6 +1,6 @@
 //! A compiled plan bound to buffers, and recorded.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use wgpu::{Buffer, ComputePass};
 
@@ -84,6 +84,14 @@ pub fn ragged_lengths(sequences: &[(u32, u32)]) -> Vec<[u32; 4]> {
     words
 }
 
+/// Keys and values of some neighbouring KV heads, in bindings of their own.
+#[derive(Clone, Debug)]
+pub(super) struct KvPart<'a> {
+    pub heads: Range<u32>,
+    pub key: BufferView<'a>,
+    pub value: BufferView<'a>,
+}
+
 /// A compiled plan.
 #[derive(Clone, Debug)]
 pub struct PreparedAttention {
@@ -127,7 +135,26 @@ impl PreparedAttention {
         workspace: &AttentionWorkspace,
         io: &AttentionIo<'_>,
     ) -> Result<Attention, AttentionError> {
-        self.check(io)?;
+        self.bind_parts(workspace, io, &[self.one_part(io)])
+    }
+
+    /// All KV heads in the views of `io`.
+    pub(super) fn one_part<'a>(&self, io: &AttentionIo<'a>) -> KvPart<'a> {
+        KvPart {
+            heads: 0..self.plan.problem().kv_heads,
+            key: io.key,
+            value: io.value,
+        }
+    }
+
+    /// As [`Self::bind`] with keys and values in `parts`, which have all KV heads in order, in place of `io`'s.
+    pub(super) fn bind_parts(
+        &self,
+        workspace: &AttentionWorkspace,
+        io: &AttentionIo<'_>,
+        parts: &[KvPart<'_>],
+    ) -> Result<Attention, AttentionError> {
+        self.check(io, parts)?;
         let needed = self.plan.workspace_bytes();
         if workspace.0.size() < needed {
             return Err(AttentionError::ViewTooSmall {
@@ -165,33 +192,51 @@ impl PreparedAttention {
             None => problem.max_queries.div_ceil(chunk),
         };
         let mut bound = Vec::new();
-        let mut prefill = None;
+        let mut prefill = Vec::new();
+        let (lengths, query) = (("lengths", io.lengths), ("query", io.query));
+        let output = ("output", io.output);
         for i in 0..chunks {
-            let params = gpu.uniform("attention params", &self.params(i * chunk, bias_bytes));
-            let params = ("params", BufferView::whole(&params));
-            let lengths = ("lengths", io.lengths);
-            let [query, key, value] = [("query", io.query), ("key", io.key), ("value", io.value)];
-            let output = ("output", io.output);
-            let decode_views = [
-                &[params, lengths, query, key, value, workspace][..],
-                &decode_extras,
-            ]
-            .concat();
-            let decode = (self.decode.iter())
-                .map(|(rows, pipeline)| Ok((*rows, bind(pipeline, decode_views.clone())?)));
-            let merge_views = [&[params, lengths, workspace, output][..], &merge_extras].concat();
-            bound.push(Chunk {
-                decode: decode.collect::<Result<_, GpuError>>()?,
-                merge: bind(&self.merge, merge_views)?,
-            });
-            if let Some(pipeline) = &self.prefill {
-                let views = [
-                    &[params, lengths, query, key, value, output][..],
-                    &prefill_extras,
+            let params_of = |heads: &Range<u32>| {
+                let params = AttentionParams {
+                    kv_heads: heads.end - heads.start,
+                    first_kv_head: heads.start,
+                    ..self.params(i * chunk, bias_bytes)
+                };
+                gpu.uniform("attention params", &params)
+            };
+            let mut decode: Vec<_> = (self.decode.iter())
+                .map(|(rows, _)| (*rows, Vec::new()))
+                .collect();
+            for part in parts {
+                let params = params_of(&part.heads);
+                let params = ("params", BufferView::whole(&params));
+                let (key, value) = (("key", part.key), ("value", part.value));
+                let kv_heads = part.heads.end - part.heads.start;
+                let decode_views = [
+                    &[params, lengths, query, key, value, workspace][..],
+                    &decode_extras,
                 ]
                 .concat();
-                prefill = Some(bind(pipeline, views)?);
+                for ((_, dispatches), (_, pipeline)) in decode.iter_mut().zip(&self.decode) {
+                    dispatches.push((kv_heads, bind(pipeline, decode_views.clone())?));
+                }
+                if let Some(pipeline) = &self.prefill {
+                    let views = [
+                        &[params, lengths, query, key, value, output][..],
+                        &prefill_extras,
+                    ]
+                    .concat();
+                    prefill.push((kv_heads, bind(pipeline, views)?));
+                }
             }
+            // The merge knows query heads only: it joins the spans of all parts.
+            let params = params_of(&(0..problem.kv_heads));
+            let params = ("params", BufferView::whole(&params));
+            let merge_views = [&[params, lengths, workspace, output][..], &merge_extras].concat();
+            bound.push(Chunk {
+                decode,
+                merge: bind(&self.merge, merge_views)?,
+            });
         }
         Ok(Attention {
             chunks: bound,
@@ -200,22 +245,29 @@ impl PreparedAttention {
             prefill_rows: self.plan.prefill_rows(),
             batch: problem.batch,
             query_heads: problem.query_heads,
-            kv_heads: problem.kv_heads,
+            group: problem.group(),
             max_queries: problem.max_queries,
             max_keys: problem.max_keys,
         })
     }
 
-    pub(super) fn check(&self, io: &AttentionIo<'_>) -> Result<(), AttentionError> {
+    pub(super) fn check(
+        &self,
+        io: &AttentionIo<'_>,
+        parts: &[KvPart<'_>],
+    ) -> Result<(), AttentionError> {
         let problem = self.plan.problem();
         let batch = u64::from(problem.batch);
         let mut needs = vec![
             ("query", io.query.size, problem.extent("query")),
-            ("key", io.key.size, problem.extent("key")),
-            ("value", io.value.size, problem.extent("value")),
             ("output", io.output.size, problem.extent("output")),
             ("lengths", io.lengths.size, batch * 16),
         ];
+        for part in parts {
+            let extent = |name| problem.part_extent(name, part.heads.end - part.heads.start);
+            needs.push(("key", part.key.size, extent("key")));
+            needs.push(("value", part.value.size, extent("value")));
+        }
         match (problem.lse, io.lse) {
             (true, Some(lse)) => {
                 let rows = (batch * u64::from(problem.max_queries))
@@ -301,17 +353,18 @@ impl PreparedAttention {
             }
         }
         // Kernels of one call run one after the other, so the device would not notice.
-        let inputs = [
+        let mut inputs = vec![
             ("query", Some(io.query)),
-            ("key", Some(io.key)),
-            ("value", Some(io.value)),
             ("lengths", Some(io.lengths)),
             ("tree", io.tree),
             ("bias", io.bias),
             ("pages", io.pages),
         ];
+        for part in parts {
+            inputs.extend([("key", Some(part.key)), ("value", Some(part.value))]);
+        }
         for (written, view) in [("output", Some(io.output)), ("lse", io.lse)] {
-            for (other, input) in inputs {
+            for &(other, input) in &inputs {
                 if let (Some(view), Some(input)) = (view, input)
                     && view.overlaps(&input)
                 {
@@ -361,6 +414,7 @@ impl PreparedAttention {
         AttentionParams {
             query_heads: p.query_heads,
             kv_heads: p.kv_heads,
+            first_kv_head: 0,
             group: p.group(),
             max_queries: p.max_queries,
             max_keys: p.max_keys,
@@ -407,10 +461,13 @@ impl PreparedAttention {
     }
 }
 
+/// KV heads of a part, and what computes them.
+type Part = (u32, Dispatch);
+
 /// Queries that share the workspace at a time.
 #[derive(Clone, Debug)]
 struct Chunk {
-    decode: Vec<(u32, Dispatch)>, // packed rows of a block
+    decode: Vec<(u32, Vec<Part>)>, // packed rows of a block
     merge: Dispatch,
 }
 
@@ -419,11 +476,11 @@ struct Chunk {
 pub struct Attention {
     chunks: Vec<Chunk>,
     chunk: u32, // queries of a chunk
-    prefill: Option<Dispatch>,
+    prefill: Vec<Part>,
     prefill_rows: u32, // packed rows of a workgroup
     batch: u32,
     query_heads: u32,
-    kv_heads: u32,
+    group: u32,
     max_queries: u32,
     max_keys: u32,
 }
@@ -479,17 +536,15 @@ impl Attention {
     /// ```
     pub fn encode(&self, pass: &mut ComputePass<'_>, queries: u32, keys: u32) {
         let queries = queries.min(self.max_queries);
-        let group = self.query_heads / self.kv_heads;
-        if let Some(prefill) = self
-            .prefill
-            .as_ref()
-            .filter(|_| queries * group > PREFILL_ABOVE)
-        {
+        let group = self.group;
+        if !self.prefill.is_empty() && queries * group > PREFILL_ABOVE {
             let blocks = (queries * group).div_ceil(self.prefill_rows);
-            return prefill.encode(pass, [blocks, self.kv_heads, self.batch]);
+            for (kv_heads, prefill) in &self.prefill {
+                prefill.encode(pass, [blocks, *kv_heads, self.batch]);
+            }
+            return;
         }
         let spans = keys.min(self.max_keys).div_ceil(SPAN);
-        let sequences = self.batch * self.kv_heads;
         for (start, chunk) in (0..queries).step_by(self.chunk as usize).zip(&self.chunks) {
             let queries = self.chunk.min(queries - start);
             let rows = queries * group;
@@ -497,7 +552,10 @@ impl Attention {
             let Some((block, decode)) = fitting.or(chunk.decode.last()) else {
                 return;
             };
-            decode.encode(pass, [rows.div_ceil(*block), spans, sequences]);
+            for (kv_heads, decode) in decode {
+                let groups = [rows.div_ceil(*block), spans, self.batch * kv_heads];
+                decode.encode(pass, groups);
+            }
             chunk
                 .merge
                 .encode(pass, [self.query_heads, queries, self.batch]);

@@ -10,7 +10,7 @@ use wgpu::{Buffer, ComputePass};
 
 use super::{
     Attention, AttentionError, AttentionIo, AttentionPlan, AttentionProblem, Element, Mask, Pages,
-    PreparedAttention, TensorLayout, kernels, lengths,
+    PreparedAttention, TensorLayout, call::KvPart, kernels, lengths,
 };
 use crate::{
     gpu::{BufferView, Gpu, Kernel, Pipeline},
@@ -145,6 +145,11 @@ impl CascadePlan {
 }
 
 impl PreparedCascade {
+    /// The call over each sequence's own keys.
+    pub(super) fn own(&self) -> &PreparedAttention {
+        &self.own
+    }
+
     /// Binds buffers, with room of its own for the results of both calls. `io` is that of the call without
     /// sharing; its lengths count the shared tokens.
     ///
@@ -155,6 +160,16 @@ impl PreparedCascade {
         &self,
         shared: SharedPrefix,
         io: &AttentionIo<'_>,
+    ) -> Result<Cascade, AttentionError> {
+        self.bind_parts(shared, io, &[self.own.one_part(io)])
+    }
+
+    /// As [`Self::bind`] with keys and values in `parts`, in place of `io`'s.
+    pub(super) fn bind_parts(
+        &self,
+        shared: SharedPrefix,
+        io: &AttentionIo<'_>,
+        parts: &[KvPart<'_>],
     ) -> Result<Cascade, AttentionError> {
         let problem = &self.plan.problem;
         let refuse = |reason| Err(AttentionError::Cascade { reason });
@@ -198,7 +213,7 @@ impl PreparedCascade {
             plan: self.own.plan.with_pages(after, shared.tokens),
             ..self.own.clone()
         };
-        let prefix_call = prefix.bind(
+        let prefix_call = prefix.bind_parts(
             &prefix.workspace()?,
             &AttentionIo {
                 output: BufferView::whole(&prefix_output),
@@ -207,21 +222,23 @@ impl PreparedCascade {
                 tree: None,
                 ..*io
             },
+            parts,
         )?;
-        let own_call = own.bind(
+        let own_call = own.bind_parts(
             &own.workspace()?,
             &AttentionIo {
                 output: BufferView::whole(&own_output),
                 lse: Some(BufferView::whole(&own_lse)),
                 ..*io
             },
+            parts,
         )?;
         // The output is checked as that of the call without sharing would be.
         let plain = PreparedAttention {
             plan: self.own.plan.with_problem(problem),
             ..self.own.clone()
         };
-        plain.check(io)?;
+        plain.check(io, parts)?;
         let params = gpu.uniform("cascade params", &plain.params(0, 0));
         let mut views = vec![
             ("params", BufferView::whole(&params)),

@@ -21,6 +21,7 @@ shared_struct! {
     pub(crate) struct AttentionParams {
         pub query_heads: u32,
         pub kv_heads: u32,
+        pub first_kv_head: u32,
         pub group: u32,
         pub max_queries: u32,
         pub max_keys: u32,

@@ -87,6 +87,7 @@
 //! # pollster::block_on(example()).unwrap();
 //! ```
 
+mod cached;
 mod call;
 mod cascade;
 mod error;
@@ -97,6 +98,7 @@ mod probe;
 mod problem;
 mod tile;
 
+pub use cached::CacheIo;
 pub use call::{
     Attention, AttentionIo, AttentionWorkspace, PreparedAttention, lengths, ragged_lengths,
 };

@@ -412,12 +412,17 @@ impl AttentionProblem {
 
     /// Bytes that the view of a tensor must cover.
     pub(super) fn extent(&self, tensor: &str) -> u64 {
+        self.part_extent(tensor, self.kv_heads)
+    }
+
+    /// As [`Self::extent`], with keys and values of only some KV heads.
+    pub(super) fn part_extent(&self, tensor: &str, kv_heads: u32) -> u64 {
         let batch = match self.ragged {
             Some(_) => 1,
             None => self.batch,
         };
         let (queries, keys) = (self.total_queries(), self.total_keys());
-        let (heads, kv_heads) = (self.query_heads, self.kv_heads);
+        let heads = self.query_heads;
         let (kv_batch, keys) = match self.pages {
             Some(pages) => (pages.pool_pages, pages.page_tokens),
             None => (batch, keys),

@@ -30,6 +30,8 @@ shared_struct! {
         head_dim: u32,
         value_dim: u32,
         rotated_pairs: u32,
+        key_start: u32,
+        value_start: u32,
         x_stride: u32,
         row_stride: u32,
         depth_stride: u32,
@@ -249,14 +251,20 @@ pub struct AppendIo<'a> {
     pub x: BufferView<'a>,
 }
 
+/// The append to one part of a layer; the first also rotates the queries.
+#[derive(Clone, Debug)]
+struct AppendPart {
+    dispatch: Dispatch,
+    heads: Option<u32>, // workgroups of a row, where there is one a head
+}
+
 /// Rotation of queries and keys with the append to one layer of a cache, bound to its buffers.
 ///
 /// Row `r` of a sequence gets position `past + depth[r]` and the slot of token `past + r`. Rows that have no
 /// slot (past the capacity, or in a page that was not reserved) are not written.
 #[derive(Clone, Debug)]
 pub struct Append {
-    dispatch: Dispatch,
-    heads: Option<u32>, // workgroups of a row, where there is one a head
+    parts: Vec<AppendPart>,
     max_rows: u32,
     sequences: u32,
 }
@@ -280,10 +288,11 @@ impl Append {
             given,
             needed,
         };
-        let (Some(key), Some(value)) = (cache.keys(layer), cache.values(layer)) else {
+        let parts = cache.parts(layer);
+        if parts.is_empty() {
             let needed = format!("the cache has {} layers", c.layers);
             return Err(mismatch("layer", layer.into(), needed));
-        };
+        }
         let rotated = shape.rope.rotated;
         if !rotated.is_multiple_of(2) || rotated > c.head_dim {
             let needed = format!("it must be even and at most the head size {}", c.head_dim);
@@ -323,49 +332,64 @@ impl Append {
         let pipeline = gpu.pipeline(&kernel(&variant)).await?;
         let [key_unit, value_unit] = variant.units();
         let places = cache.places(key_unit);
-        let params = AppendParams {
-            query_heads: shape.query_heads,
-            kv_heads: c.kv_heads,
-            head_dim: c.head_dim,
-            value_dim: c.value_dim,
-            rotated_pairs: rotated / 2,
-            x_stride: width as u32,
-            row_stride: shape.row_stride,
-            depth_stride: shape.depth_stride,
-            positions,
-            slots: places.slots,
-            capacity: places.capacity,
-            page_shift: places.page_shift,
-            table_stride: places.table_stride,
-            key_row: places.key_row,
-            value_row: cache.places(value_unit).value_row,
-        };
-        let uniform = gpu.uniform(&pipeline.name, &params);
-        let mut views = vec![
-            ("params", BufferView::whole(&uniform)),
-            ("sequences", io.sequences),
-            ("depth", io.depth),
-            ("table", io.table),
-            ("x", io.x),
-            ("key", key),
-            ("value", value),
-        ];
-        views.extend(cache.page_table().map(|table| ("page table", table)));
-        let arguments = gpu.bind(&pipeline, &views)?;
-        let heads = variant
-            .in_blocks()
-            .then_some(shape.query_heads + 2 * c.kv_heads);
-        for (what, groups) in [
-            ("the rows of an append", shape.max_rows),
-            ("the sequences of a cache", cache.sequences()),
-            ("the heads of an append", heads.unwrap_or(1)),
-        ] {
-            let limits = &gpu.capabilities().limits;
-            check_limit(limits, what, crate::gpu::Limit::Workgroups, groups.into())?;
+        let value_row = cache.places(value_unit).value_row;
+        let first_key = shape.query_heads * c.head_dim;
+        let first_value = first_key + c.kv_heads * c.head_dim;
+        let mut bound = Vec::new();
+        for part in parts {
+            let kv_heads = part.heads.end - part.heads.start;
+            let query_heads = if bound.is_empty() {
+                shape.query_heads
+            } else {
+                0
+            };
+            let params = AppendParams {
+                query_heads,
+                kv_heads,
+                head_dim: c.head_dim,
+                value_dim: c.value_dim,
+                rotated_pairs: rotated / 2,
+                key_start: first_key + part.heads.start * c.head_dim,
+                value_start: first_value + part.heads.start * c.value_dim,
+                x_stride: width as u32,
+                row_stride: shape.row_stride,
+                depth_stride: shape.depth_stride,
+                positions,
+                slots: places.slots,
+                capacity: places.capacity,
+                page_shift: places.page_shift,
+                table_stride: places.table_stride,
+                key_row: places.key_row,
+                value_row,
+            };
+            let uniform = gpu.uniform(&pipeline.name, &params);
+            let mut views = vec![
+                ("params", BufferView::whole(&uniform)),
+                ("sequences", io.sequences),
+                ("depth", io.depth),
+                ("table", io.table),
+                ("x", io.x),
+                ("key", part.keys),
+                ("value", part.values),
+            ];
+            views.extend(cache.page_table().map(|table| ("page table", table)));
+            let arguments = gpu.bind(&pipeline, &views)?;
+            let heads = variant.in_blocks().then_some(query_heads + 2 * kv_heads);
+            for (what, groups) in [
+                ("the rows of an append", shape.max_rows),
+                ("the sequences of a cache", cache.sequences()),
+                ("the heads of an append", heads.unwrap_or(1)),
+            ] {
+                let limits = &gpu.capabilities().limits;
+                check_limit(limits, what, crate::gpu::Limit::Workgroups, groups.into())?;
+            }
+            bound.push(AppendPart {
+                dispatch: Dispatch::new(pipeline.clone(), arguments),
+                heads,
+            });
         }
         Ok(Self {
-            dispatch: Dispatch::new(pipeline, arguments),
-            heads,
+            parts: bound,
             max_rows: shape.max_rows,
             sequences: cache.sequences(),
         })
@@ -374,9 +398,11 @@ impl Append {
     /// Records the rotation and append of at most `rows` rows of each sequence.
     pub fn encode(&self, pass: &mut ComputePass<'_>, rows: u32) {
         let rows = rows.min(self.max_rows);
-        match self.heads {
-            Some(heads) => self.dispatch.encode(pass, [heads, rows, self.sequences]),
-            None => self.dispatch.encode(pass, [rows, self.sequences, 1]),
+        for part in &self.parts {
+            match part.heads {
+                Some(heads) => part.dispatch.encode(pass, [heads, rows, self.sequences]),
+                None => part.dispatch.encode(pass, [rows, self.sequences, 1]),
+            }
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use wgpu::{Buffer, ComputePass};
 
-use super::{CacheError, KvCache, append::slots};
+use super::{CacheError, KvCache, append::slots, kv_cache::CacheBuffers};
 use crate::{
     gpu::{Binding, BufferView, Gpu, Kernel, Source, shader, shared_struct},
     ops::Dispatch,
@@ -100,7 +100,8 @@ pub(super) fn remap_kernel() -> Kernel {
 }
 
 /// Moves the keys and values of accepted nodes to where committed ones belong, in all layers, for all
-/// sequences. In a paged cache, pages whose tokens all stay together are exchanged in the page table instead;
+/// sequences: one dispatch for each buffer of keys that the cache has, which is one where all layers fit a binding
+/// (a dispatch can bind no more than eight storage buffers, whatever the cache). In a paged cache, pages whose tokens all stay together are exchanged in the page table instead;
 /// [`Pager::commit`](super::Pager::commit) does the same on the host. A draft that is a chain needs no commit
 /// on the GPU: its accepted nodes already lie there.
 #[derive(Clone, Debug)]
@@ -148,11 +149,17 @@ impl Commit {
             .max_compute_workgroups_per_dimension;
         let outcome_view = BufferView::whole(outcome);
         let mut moves = Vec::new();
-        for (keys, values, layers) in cache.buffers() {
+        for CacheBuffers {
+            keys,
+            values,
+            layers,
+            heads,
+        } in cache.buffers()
+        {
             let params = CommitParams {
-                key_lanes: layers * places.kv_heads * places.key_row,
-                value_lanes: layers * places.kv_heads * places.value_row,
-                kv_heads: places.kv_heads,
+                key_lanes: layers * heads * places.key_row,
+                value_lanes: layers * heads * places.value_row,
+                kv_heads: heads,
                 key_row: places.key_row,
                 value_row: places.value_row,
                 key_layer: places.key_layer,

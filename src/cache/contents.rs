@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use wgpu::Buffer;
+use wgpu::{Buffer, CommandEncoder};
 
 use super::KvCache;
 use crate::gpu::{Gpu, GpuError, ReadBack};
@@ -63,17 +63,43 @@ impl KvCache {
         }
     }
 
+    /// Records the copy of the slots `runs` of all layers to the slots from `first` on of `to`, a contiguous cache of
+    /// the same shape.
+    pub(crate) fn encode_copy(
+        &self,
+        encoder: &mut CommandEncoder,
+        runs: &[Range<u32>],
+        to: &KvCache,
+        first: u32,
+    ) {
+        let mut at = first;
+        let mut targets = Vec::new();
+        for run in runs {
+            let end = at + (run.end - run.start);
+            targets.push(at..end);
+            at = end;
+        }
+        for layer in 0..self.shape().layers {
+            let pairs = self.pieces(layer, runs).into_iter();
+            for (from, into) in pairs.zip(to.pieces(layer, &targets)) {
+                encoder.copy_buffer_to_buffer(from.0, from.1, into.0, into.1, from.2);
+            }
+        }
+    }
+
     /// Where the rows of `runs` lie: buffer, offset and bytes; every row is whole words.
     fn pieces(&self, layer: u32, runs: &[Range<u32>]) -> Vec<(&Buffer, u64, u64)> {
         let shape = self.shape();
         let slots = u64::from(self.places(4).slots);
         let mut pieces = Vec::new();
-        for (view, row) in [
-            (self.keys(layer), shape.key_row_bytes()),
-            (self.values(layer), shape.value_row_bytes()),
-        ] {
-            let Some(view) = view else { continue };
-            for head in 0..u64::from(shape.kv_heads) {
+        let parts = self.parts(layer);
+        let keys = parts.iter().map(|part| (part.keys, part.heads.len()));
+        let values = parts.iter().map(|part| (part.values, part.heads.len()));
+        for (view, heads, row) in keys
+            .map(|(view, heads)| (view, heads, shape.key_row_bytes()))
+            .chain(values.map(|(view, heads)| (view, heads, shape.value_row_bytes())))
+        {
+            for head in 0..heads as u64 {
                 for run in runs {
                     let start = (head * slots + u64::from(run.start)) * row;
                     let size = u64::from(run.end - run.start) * row;

@@ -5,6 +5,7 @@ use wgpu::{Buffer, ComputePass};
 use super::{
     CacheError, KvCache, PageCopy, Pager,
     commit::{unit, unit_words},
+    kv_cache::CacheBuffers,
 };
 use crate::{
     gpu::{Binding, BufferView, Gpu, Kernel, shader, shared_struct},
@@ -116,13 +117,19 @@ impl PageCopies {
             .limits
             .max_compute_workgroups_per_dimension;
         let mut dispatches = Vec::new();
-        for (keys, values, layers) in cache.buffers() {
+        for CacheBuffers {
+            keys,
+            values,
+            layers,
+            heads,
+        } in cache.buffers()
+        {
             let key_page = places.key_row * pool.page_tokens;
             let value_page = places.value_row * pool.page_tokens;
             let params = CopyParams {
-                key_lanes: layers * places.kv_heads * key_page,
-                value_lanes: layers * places.kv_heads * value_page,
-                kv_heads: places.kv_heads,
+                key_lanes: layers * heads * key_page,
+                value_lanes: layers * heads * value_page,
+                kv_heads: heads,
                 key_page,
                 value_page,
                 key_layer: places.key_layer,

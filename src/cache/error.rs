@@ -26,14 +26,15 @@ pub enum CacheError {
         /// Tokens of a page given.
         page_tokens: u32,
     },
-    /// The keys, or values, of one layer do not fit one binding.
+    /// The keys, or values, of one KV head of one layer do not fit one binding. A layer is spread over buffers
+    /// by KV heads, no further.
     #[error(
-        "the keys or values of one layer take {needed} bytes ({slots} tokens), but the device binds at \
-         most {limit}; create it with a larger `max_storage_buffer_binding_size` and `max_buffer_size`, or \
+        "the keys or values of one KV head take {needed} bytes a layer ({slots} tokens), but the device binds \
+         at most {limit}; create it with a larger `max_storage_buffer_binding_size` and `max_buffer_size`, or \
          lower the capacity, or store f16, q8 or q4"
     )]
-    LayerTooLarge {
-        /// Bytes of a layer's keys or values.
+    HeadTooLarge {
+        /// Bytes of a head's keys or values in one layer.
         needed: u64,
         /// Tokens the cache has room for.
         slots: u64,

@@ -1,5 +1,7 @@
 //! GPU memory for keys and values, contiguous or in pages.
 
+use std::ops::Range;
+
 use wgpu::Buffer;
 
 use super::{CacheError, CacheShape};
@@ -43,7 +45,8 @@ struct Paging {
 
 /// Keys and values of all layers for a fixed number of sequences, in GPU memory.
 ///
-/// Keys and values each lie in as few buffers as the binding limit allows, `[layer, kv_head, slot, row]`.
+/// Keys and values each lie in as few buffers as the binding limit allows, `[layer, kv_head, slot, row]`: whole
+/// layers to a buffer, or, where a layer is larger than a binding, some KV heads of one layer ([`Self::parts`]).
 /// A slot is a token of a sequence: in a contiguous cache every sequence owns `capacity` slots; in a paged one it
 /// owns pages of slots, which a table in GPU memory lists.
 ///
@@ -75,10 +78,38 @@ pub struct KvCache {
     slots: u32, // of one head
     keys: Vec<Buffer>,
     values: Vec<Buffer>,
-    layers_per_buffer: u32,
+    spread: Spread,
     key_bytes: u64, // of one layer, aligned
     value_bytes: u64,
     paging: Option<Paging>,
+}
+
+/// How layers lie in buffers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Spread {
+    /// So many whole layers to a buffer; the last buffer may have fewer.
+    Layers(u32),
+    /// So many KV heads of one layer to a buffer; the last buffer of a layer may have fewer.
+    Heads(u32),
+}
+
+/// Keys and values of some KV heads of one layer: what one binding holds.
+#[derive(Clone, Debug)]
+pub struct CachePart<'a> {
+    /// KV heads.
+    pub heads: Range<u32>,
+    /// Their keys, `[kv_head, slot, row]`.
+    pub keys: BufferView<'a>,
+    /// Their values, `[kv_head, slot, row]`.
+    pub values: BufferView<'a>,
+}
+
+/// A buffer of keys and one of values, and what both hold.
+pub(super) struct CacheBuffers<'a> {
+    pub keys: &'a Buffer,
+    pub values: &'a Buffer,
+    pub layers: u32,
+    pub heads: u32, // of each layer
 }
 
 impl KvCache {
@@ -86,7 +117,7 @@ impl KvCache {
     ///
     /// # Errors
     /// [`CacheError::Zero`], [`CacheError::HeadDim`], [`CacheError::TooLarge`],
-    /// [`CacheError::LayerTooLarge`], and the device's limits.
+    /// [`CacheError::HeadTooLarge`], and the device's limits.
     pub fn contiguous(
         gpu: &Gpu,
         shape: CacheShape,
@@ -167,43 +198,50 @@ impl KvCache {
                 most,
             });
         }
-        let layer_bytes = |row: u64| {
-            (row * u64::from(shape.kv_heads))
-                .saturating_mul(slots)
-                .next_multiple_of(ALIGNMENT)
-        };
-        let key_bytes = layer_bytes(shape.key_row_bytes());
-        let value_bytes = layer_bytes(shape.value_row_bytes());
+        let head_bytes = [shape.key_row_bytes(), shape.value_row_bytes()].map(|row| row * slots);
+        let [key_bytes, value_bytes] = head_bytes.map(|bytes| {
+            (bytes.saturating_mul(u64::from(shape.kv_heads))).next_multiple_of(ALIGNMENT)
+        });
         let limits = &gpu.capabilities().limits;
         let limit = (limits.max_storage_buffer_binding_size).min(limits.max_buffer_size);
-        let larger = key_bytes.max(value_bytes);
-        if larger > limit {
-            return Err(CacheError::LayerTooLarge {
-                needed: larger,
-                slots,
-                limit,
-            });
-        }
-        let fitting = u32::try_from(limit / larger).unwrap_or(u32::MAX);
-        let layers_per_buffer = fitting.clamp(1, shape.layers);
-        let buffers = |label: &str, bytes: u64| -> Result<Vec<Buffer>, CacheError> {
-            let mut buffers = Vec::new();
-            let mut layers = shape.layers;
-            while layers > 0 {
-                let count = layers.min(layers_per_buffer);
-                buffers.push(gpu.storage(label, bytes * u64::from(count))?);
-                layers -= count;
+        let fitting = |bytes: u64| u32::try_from(limit / bytes).unwrap_or(u32::MAX);
+        let spread = match fitting(key_bytes.max(value_bytes)) {
+            0 => {
+                let needed = head_bytes[0].max(head_bytes[1]);
+                let heads = fitting(needed);
+                if heads == 0 {
+                    return Err(CacheError::HeadTooLarge {
+                        needed,
+                        slots,
+                        limit,
+                    });
+                }
+                // Of the same size, as nearly as heads can be shared out.
+                Spread::Heads(shape.kv_heads.div_ceil(shape.kv_heads.div_ceil(heads)))
             }
-            Ok(buffers)
+            layers => Spread::Layers(layers.min(shape.layers)),
+        };
+        let buffers = |label: &str, layer: u64, head: u64| -> Result<Vec<Buffer>, CacheError> {
+            let sizes: Vec<u64> = match spread {
+                Spread::Layers(most) => shares(shape.layers, most)
+                    .map(|layers| layer * u64::from(layers))
+                    .collect(),
+                Spread::Heads(most) => (0..shape.layers)
+                    .flat_map(|_| shares(shape.kv_heads, most))
+                    .map(|heads| head * u64::from(heads))
+                    .collect(),
+            };
+            let buffers = sizes.into_iter().map(|size| gpu.storage(label, size));
+            Ok(buffers.collect::<Result<_, _>>()?)
         };
         Ok(Self {
             shape,
             sequences,
             capacity,
             slots: slots as u32,
-            keys: buffers("keys", key_bytes)?,
-            values: buffers("values", value_bytes)?,
-            layers_per_buffer,
+            keys: buffers("keys", key_bytes, head_bytes[0])?,
+            values: buffers("values", value_bytes, head_bytes[1])?,
+            spread,
             key_bytes,
             value_bytes,
             paging: None,
@@ -271,14 +309,56 @@ impl KvCache {
         }
     }
 
-    /// Keys of a layer; `None` past the last one.
-    pub fn keys(&self, layer: u32) -> Option<BufferView<'_>> {
-        self.layer(&self.keys, layer, self.key_bytes)
+    /// Keys and values of a layer: one part, or where the layer is larger than a binding several, of
+    /// neighbouring KV heads. Nothing past the last layer.
+    pub fn parts(&self, layer: u32) -> Vec<CachePart<'_>> {
+        if layer >= self.shape.layers {
+            return Vec::new();
+        }
+        let heads = self.shape.kv_heads;
+        match self.spread {
+            Spread::Layers(per_buffer) => {
+                let index = (layer / per_buffer) as usize;
+                let place = u64::from(layer % per_buffer);
+                let view = |buffer, bytes| BufferView::range(buffer, place * bytes, bytes);
+                (self.keys.get(index).zip(self.values.get(index)))
+                    .map(|(keys, values)| CachePart {
+                        heads: 0..heads,
+                        keys: view(keys, self.key_bytes),
+                        values: view(values, self.value_bytes),
+                    })
+                    .into_iter()
+                    .collect()
+            }
+            Spread::Heads(per_buffer) => {
+                let first = (layer * heads.div_ceil(per_buffer)) as usize;
+                let starts = (0..heads).step_by(per_buffer as usize);
+                let buffers = self.keys.iter().zip(&self.values).skip(first);
+                (starts.zip(buffers))
+                    .map(|(start, (keys, values))| CachePart {
+                        heads: start..heads.min(start + per_buffer),
+                        keys: BufferView::whole(keys),
+                        values: BufferView::whole(values),
+                    })
+                    .collect()
+            }
+        }
     }
 
-    /// Values of a layer.
+    /// Keys of a layer that lies in one piece; `None` past the last one, and where a layer is larger than a
+    /// binding: see [`Self::parts`].
+    pub fn keys(&self, layer: u32) -> Option<BufferView<'_>> {
+        self.whole(layer).map(|part| part.keys)
+    }
+
+    /// Values of a layer, as [`Self::keys`].
     pub fn values(&self, layer: u32) -> Option<BufferView<'_>> {
-        self.layer(&self.values, layer, self.value_bytes)
+        self.whole(layer).map(|part| part.values)
+    }
+
+    fn whole(&self, layer: u32) -> Option<CachePart<'_>> {
+        let mut parts = self.parts(layer);
+        parts.pop().filter(|_| parts.is_empty())
     }
 
     /// The page table `[sequence, page]` of u32, of a paged cache.
@@ -286,22 +366,24 @@ impl KvCache {
         (self.paging.as_ref()).map(|paging| BufferView::whole(&paging.table))
     }
 
-    fn layer<'a>(&self, buffers: &'a [Buffer], layer: u32, bytes: u64) -> Option<BufferView<'a>> {
-        if layer >= self.shape.layers {
-            return None;
-        }
-        let buffer = buffers.get((layer / self.layers_per_buffer) as usize)?;
-        let index = u64::from(layer % self.layers_per_buffer);
-        Some(BufferView::range(buffer, index * bytes, bytes))
-    }
-
-    /// The buffers with keys and values of the same layers, and how many layers those are.
-    pub(super) fn buffers(&self) -> impl Iterator<Item = (&Buffer, &Buffer, u32)> {
-        let layers = |buffer: &Buffer| (buffer.size() / self.key_bytes) as u32;
-        self.keys
-            .iter()
-            .zip(&self.values)
-            .map(move |(keys, values)| (keys, values, layers(keys)))
+    /// The buffers, those with keys and values of the same layers and heads together.
+    pub(super) fn buffers(&self) -> Vec<CacheBuffers<'_>> {
+        let (layers, heads) = (self.shape.layers, self.shape.kv_heads);
+        let holds: Vec<(u32, u32)> = match self.spread {
+            Spread::Layers(most) => shares(layers, most).map(|layers| (layers, heads)).collect(),
+            Spread::Heads(most) => (0..layers)
+                .flat_map(|_| shares(heads, most))
+                .map(|heads| (1, heads))
+                .collect(),
+        };
+        (self.keys.iter().zip(&self.values).zip(holds))
+            .map(|((keys, values), (layers, heads))| CacheBuffers {
+                keys,
+                values,
+                layers,
+                heads,
+            })
+            .collect()
     }
 
     /// Where slots lie, for kernels that count rows in units of `unit` bytes.
@@ -309,7 +391,6 @@ impl KvCache {
         let paging = self.paging.as_ref();
         let units = |bytes: u64| (bytes / unit) as u32;
         Places {
-            kv_heads: self.shape.kv_heads,
             slots: self.slots,
             capacity: self.capacity,
             page_shift: paging.map_or(0, |paging| paging.page_tokens.trailing_zeros()),
@@ -322,9 +403,14 @@ impl KvCache {
     }
 }
 
+/// `count` things in shares of at most `most`.
+fn shares(count: u32, most: u32) -> impl Iterator<Item = u32> {
+    let starts = (0..count).step_by(most.max(1) as usize);
+    starts.map(move |start| most.min(count - start))
+}
+
 /// Where slots lie, as kernels count.
 pub(super) struct Places {
-    pub kv_heads: u32,
     pub slots: u32, // of one head
     pub capacity: u32,
     pub page_shift: u32,

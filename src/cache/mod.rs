@@ -13,7 +13,7 @@
 //! |---|---|---|
 //! | f32 | 256 | none |
 //! | f16 | 128 | 2^-11 of it; numbers beyond 65,504 are cut |
-//! | bf16 | 128 | 2^-8 of it |
+//! | bf16 | 128 | 2^-8 of it; numbers beyond 3.39e38 are cut |
 //! | q8 | 68 | 1/254 of the largest magnitude of its block of 32, plus the rounding of the scale to f16 |
 //! | q4 | 36 | 1/16 of it; up to 1/8 for values opposite in sign to the largest |
 //!
@@ -34,7 +34,7 @@ pub use append::{Append, AppendIo, AppendShape, RopePairs, RopeShape};
 pub use commit::Commit;
 pub use copies::PageCopies;
 pub use error::CacheError;
-pub use kv_cache::{CacheLayout, KvCache, PoolOptions};
+pub use kv_cache::{CacheLayout, CachePart, KvCache, PoolOptions};
 pub use pager::{NO_PAGE, PageCopy, Pager, SequenceId, moved_pages};
 pub use shape::CacheShape;
 

@@ -1,6 +1,6 @@
 //! One drafter, and where it proposes nothing another.
 
-use super::{DraftContext, DraftError, Drafted, Drafter, Outcome, Recording};
+use super::{DraftContext, DraftError, DraftLimits, Drafted, Drafter, Outcome, Recording};
 
 /// Takes the draft of the first drafter where it has at least `least` tokens, else the second's.
 ///
@@ -32,9 +32,13 @@ impl Drafter for FirstOf {
         &self.name
     }
 
+    fn limits(&self) -> DraftLimits {
+        self.first.limits().either(self.second.limits())
+    }
+
     fn draft(&mut self, context: &DraftContext<'_>) -> Result<Drafted, DraftError> {
         let drafted = self.first.draft(context)?;
-        self.from_first = drafted.tree().max_depth() as usize >= self.least;
+        self.from_first = drafted.depth() >= self.least;
         match self.from_first {
             true => Ok(drafted),
             false => self.second.draft(context),
@@ -56,6 +60,10 @@ impl Drafter for FirstOf {
             true => self.first.observe(outcome),
             false => self.second.observe(outcome),
         }
+    }
+
+    fn explain(&self) -> Option<String> {
+        self.first.explain().or_else(|| self.second.explain())
     }
 
     fn reset(&mut self) {

@@ -9,6 +9,8 @@
 //! | [`NoDrafter`] | nothing: plain decoding | nothing |
 //! | [`NgramDrafter`] | what followed the last tokens when they occurred before | nothing |
 //! | [`MtpDrafter`] | a chain from a trained layer that reads the target's features | trained weights |
+//! | [`Bounded`] | what another drafter proposes, held to a chain of some tokens or a tree of some nodes | a drafter |
+//! | [`Auto`] | what another drafter proposes, held to what pays, which may be nothing | a drafter, [`StepCosts`] |
 //! | [`FirstOf`] | what one drafter proposes, and where it has nothing, another | two drafters |
 //!
 //! ```
@@ -29,6 +31,9 @@
 //! they write the drafted tokens into the decoder's tree blob, where the target, the verification and the
 //! commit read them. A step stays one submission and one read-back.
 
+mod auto;
+mod bounded;
+mod costs;
 mod first_of;
 mod kernels;
 mod mtp;
@@ -36,6 +41,9 @@ mod ngram;
 mod none;
 mod weights;
 
+pub use auto::Auto;
+pub use bounded::Bounded;
+pub use costs::StepCosts;
 pub use first_of::FirstOf;
 pub(crate) use kernels::variants;
 pub use mtp::{MtpDrafter, MtpOptions};
@@ -47,7 +55,8 @@ use wgpu::CommandEncoder;
 
 use crate::{
     gpu::Gpu,
-    tree::{DraftTree, TreeError},
+    model::Decoder,
+    tree::{DraftTree, DrawKind, MAX_NODES, NONE, TreeError},
 };
 
 /// What a drafter may look at, and how much it may propose.
@@ -60,17 +69,20 @@ pub struct DraftContext<'a> {
     pub max_nodes: usize,
     /// The most drafted tokens on one path: what the cache and the wanted output still have room for.
     pub max_depth: usize,
+    /// Whether the draft may branch; where not, it has to be a chain.
+    pub branches: bool,
     /// The rows of the target's last pass whose features can be read; see [`Features`].
     pub features: Features<'a>,
 }
 
 impl<'a> DraftContext<'a> {
-    /// A context in which the target has left no features.
+    /// A context in which the target has left no features, and the draft may branch.
     pub fn new(committed: &'a [u32], max_nodes: usize, max_depth: usize) -> Self {
         DraftContext {
             committed,
             max_nodes,
             max_depth,
+            branches: true,
             features: Features::default(),
         }
     }
@@ -97,15 +109,113 @@ pub enum Drafted {
     /// On the GPU: a tree of this shape, whose drafted tokens (here only placeholders)
     /// [`Drafter::record`] writes into the decoder's tree blob.
     OnGpu(DraftTree),
+    /// On the GPU, with a shape that is decided there: [`Drafter::record`] writes the whole blob, and the number of
+    /// nodes into the decoder's step.
+    Grown(Growth),
 }
 
 impl Drafted {
-    /// The tree; one that is on the GPU has placeholders for drafted tokens.
+    /// The tree; one that is on the GPU has placeholders for drafted tokens, and one that grows there for
+    /// its shape too.
     pub fn tree(&self) -> &DraftTree {
         match self {
             Drafted::OnHost(tree) | Drafted::OnGpu(tree) => tree,
+            Drafted::Grown(growth) => &growth.placeholder,
         }
     }
+
+    /// Drafted tokens that one path can have at most.
+    pub fn depth(&self) -> usize {
+        match self {
+            Drafted::OnHost(tree) | Drafted::OnGpu(tree) => tree.max_depth() as usize,
+            Drafted::Grown(growth) => growth.depth,
+        }
+    }
+}
+
+/// How large a draft that grows on the GPU can be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Growth {
+    placeholder: DraftTree, // of as many nodes, each a child of the root
+    depth: usize,
+}
+
+impl Growth {
+    /// At most `nodes` nodes, the root included, and at most `depth` drafted tokens on a path.
+    ///
+    /// # Errors
+    /// [`TreeError`] for no node, or too many.
+    pub fn new(root: u32, nodes: usize, depth: usize) -> Result<Self, TreeError> {
+        // Distinct tokens, since siblings that are chosen without chance differ.
+        let tokens = (0..nodes as u32).map(|node| if node == 0 { root } else { node - 1 });
+        let parents = (0..nodes).map(|node| if node == 0 { NONE } else { 0 });
+        Ok(Self {
+            placeholder: DraftTree::from_parents(
+                tokens.collect(),
+                parents.collect(),
+                DrawKind::TopK,
+            )?,
+            depth,
+        })
+    }
+}
+
+/// What a drafter can draft, and what it costs: what a choice of trees goes by.
+///
+/// A drafter answers every [`DraftContext`] all the same, with as much of it as it can.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DraftLimits {
+    /// Most nodes of a tree, the root included.
+    pub nodes: usize,
+    /// Most drafted tokens on one path.
+    pub depth: usize,
+    /// Whether its drafts can branch.
+    pub branches: bool,
+    /// What takes time.
+    pub cost: DraftCost,
+}
+
+impl DraftLimits {
+    /// The limits of a drafter that has none, and whose drafts cost nothing.
+    pub const FREE: Self = Self {
+        nodes: MAX_NODES,
+        depth: MAX_NODES - 1,
+        branches: true,
+        cost: DraftCost::Free,
+    };
+
+    /// Limits of their own.
+    pub const fn new(nodes: usize, depth: usize, branches: bool, cost: DraftCost) -> Self {
+        Self {
+            nodes,
+            depth,
+            branches,
+            cost,
+        }
+    }
+
+    /// What either of two drafters can, at the cost of the dearer one.
+    pub fn either(self, other: Self) -> Self {
+        Self {
+            nodes: self.nodes.max(other.nodes),
+            depth: self.depth.max(other.depth),
+            branches: self.branches || other.branches,
+            cost: self.cost.max(other.cost),
+        }
+    }
+}
+
+/// What the time of a draft goes with, cheapest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum DraftCost {
+    /// Nothing that counts beside a pass of the target: a look-up on the host.
+    Free,
+    /// One pass, whatever the tree: heads on the target's features.
+    Once,
+    /// One pass for each level of the tree: a module or a model that reads its own tokens.
+    PerLevel,
 }
 
 /// The rows that the target's last pass computed and that were kept: their features lie in
@@ -142,6 +252,11 @@ pub struct Recording<'a> {
     pub tokens: &'a [u32],
     /// The features of the last pass.
     pub features: Features<'a>,
+    /// The target.
+    pub decoder: &'a Decoder,
+    /// Layers of the target that the drafter ran for all rows of this step, features and keys included: a drafter
+    /// that drafts with the target's own first layers says so here, and the step goes on from there.
+    pub layers_done: u32,
     /// Whether this step verifies the draft of [`Drafted::OnGpu`] that this drafter just answered with.
     pub drafting: bool,
 }
@@ -156,16 +271,27 @@ pub struct Outcome<'a> {
     pub depth: usize,
     /// The drafted tokens that were kept, in order; the bonus token is not one of them.
     pub accepted: &'a [u32],
+    /// The draft; of one on the GPU, its shape.
+    pub tree: &'a DraftTree,
+    /// Its nodes that were kept, the root first.
+    pub path: &'a [u32],
 }
 
 impl<'a> Outcome<'a> {
     /// The outcome of verifying `tree`, which kept the drafted tokens `accepted`.
-    pub fn new(tree: &DraftTree, accepted: &'a [u32]) -> Self {
+    pub fn new(tree: &'a DraftTree, accepted: &'a [u32]) -> Self {
         Outcome {
             drafted: tree.drafted(),
             depth: tree.max_depth() as usize,
             accepted,
+            tree,
+            path: &[],
         }
+    }
+
+    /// With the nodes of these tokens, the root first.
+    pub fn with_path(self, path: &'a [u32]) -> Self {
+        Outcome { path, ..self }
     }
 }
 
@@ -176,6 +302,11 @@ impl<'a> Outcome<'a> {
 pub trait Drafter {
     /// The name for tables and logs, such as `ngram`.
     fn name(&self) -> &str;
+
+    /// What it can draft and what that costs; without limits and free unless it says otherwise.
+    fn limits(&self) -> DraftLimits {
+        DraftLimits::FREE
+    }
 
     /// Proposes a tree whose root is the last committed token; the root alone when there is nothing to
     /// propose.
@@ -196,6 +327,11 @@ pub trait Drafter {
 
     /// Learns what became of the last draft. Called once a step, after verification.
     fn observe(&mut self, _outcome: &Outcome<'_>) {}
+
+    /// What was decided how, for a reader; `None` where nothing was.
+    fn explain(&self) -> Option<String> {
+        None
+    }
 
     /// Forgets everything, as before another sequence.
     fn reset(&mut self) {}

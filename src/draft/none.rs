@@ -1,6 +1,6 @@
 //! The drafter that never drafts: plain decoding.
 
-use super::{DraftContext, DraftError, Drafted, Drafter};
+use super::{DraftContext, DraftCost, DraftError, DraftLimits, Drafted, Drafter};
 use crate::tree::DraftTree;
 
 /// Proposes nothing, so that every step decodes one token.
@@ -10,6 +10,10 @@ pub struct NoDrafter;
 impl Drafter for NoDrafter {
     fn name(&self) -> &str {
         "none"
+    }
+
+    fn limits(&self) -> DraftLimits {
+        DraftLimits::new(1, 0, false, DraftCost::Free)
     }
 
     fn draft(&mut self, context: &DraftContext<'_>) -> Result<Drafted, DraftError> {

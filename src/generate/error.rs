@@ -1,6 +1,6 @@
 //! Why generation stops with an error.
 
-use super::ChoiceError;
+use super::{ChoiceError, GrammarError, grammar::ConstraintError};
 use crate::{
     cache::CacheError,
     draft::DraftError,
@@ -67,9 +67,35 @@ pub enum GenerateError {
     /// Tokens can't be chosen so, or the rule does not fit what was drafted.
     #[error(transparent)]
     Choice(#[from] ChoiceError),
+    /// The answer can't be restricted as was asked for.
+    #[error(transparent)]
+    Grammar(#[from] GrammarError),
     /// The verification can't be set up.
     #[error(transparent)]
     Verify(#[from] VerifyError),
+    /// A decoder for one sequence was to decode several.
+    #[error(
+        "the decoder was made for one sequence; load it with `DecoderOptions::sequences` above 1"
+    )]
+    NotABatch,
+    /// Every place of a batch is taken.
+    #[error("all {sequences} places of the batch are taken; wait until an answer has left")]
+    BatchFull {
+        /// Places.
+        sequences: u32,
+    },
+    /// A drafter of a batch proposed something other than a chain in host memory.
+    #[error(
+        "the drafter `{drafter}` does not draft chains on the host, as those of a batch must; \
+         use n-gram look-up or none"
+    )]
+    BatchDraft {
+        /// Its name.
+        drafter: String,
+    },
+    /// Steps could not be timed.
+    #[error("the clock gives no time for a step; decode without `auto`")]
+    NoCosts,
     /// A token has no text.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
@@ -84,5 +110,14 @@ pub enum GenerateError {
 impl From<RuleError> for GenerateError {
     fn from(error: RuleError) -> Self {
         Self::Choice(error.into())
+    }
+}
+
+impl From<ConstraintError> for GenerateError {
+    fn from(error: ConstraintError) -> Self {
+        match error {
+            ConstraintError::Grammar(error) => Self::Grammar(error),
+            ConstraintError::Tree(error) => Self::Tree(error),
+        }
     }
 }

@@ -8,15 +8,22 @@
 //! |---|---|
 //! | [`Session`] | a decoder, a drafter and the tokens of one sequence |
 //! | [`TokenChoice`] | rule of acceptance, temperature and the other sampling options, seed |
+//! | [`Grammar`], `TextGrammar` | what an answer may be made of: regular expressions, JSON schemas, or your own |
+//! | [`Batch`] | several answers at once, one step for all of them |
 //! | [`TokenStream`] | the tokens of an answer, with log-probabilities where they are asked for |
 //! | [`TextStream`], [`StopStrings`] | its text, up to a stop string |
 //! | [`Session::save`], [`Session::restore`] | a session as bytes, to go on later |
 //! | [`CancelHandle`] | ends an answer from elsewhere |
 
+mod batch;
 mod cancel;
 mod choice;
 mod context;
 mod error;
+mod given;
+mod grammar;
+mod measure;
+mod restrict;
 mod sampler;
 mod saved;
 mod session;
@@ -26,9 +33,13 @@ mod stop;
 mod stream;
 mod text;
 
+pub use batch::{AnswerId, AnswerPart, Batch};
 pub use cancel::CancelHandle;
 pub use choice::{ChoiceError, TokenChoice};
 pub use error::GenerateError;
+#[cfg(feature = "grammar")]
+pub use grammar::TextGrammar;
+pub use grammar::{Grammar, GrammarError, GrammarState};
 pub use saved::SavedSessionError;
 pub use session::Session;
 pub use statistics::Statistics;

@@ -7,7 +7,7 @@ use crate::{
     gpu::{BufferView, Gpu, ReadBack},
     model::Decoder,
     ops::StepBuffer,
-    tree::{DraftTree, blob_words},
+    tree::{DraftTree, DrawKind},
     verify::{Verdict, Verify, VerifyIo, VerifyProblem, VerifyRequest},
 };
 
@@ -32,7 +32,6 @@ pub(super) struct Sampler {
     step: Bound,
     first: Bound,
     place: StepBuffer, // the root's absolute position
-    tree: Buffer,      // blob of the step's tree, with a stride of the nodes that have logits
     root: Buffer,      // blob of a tree of one node, for the token after a prompt
     masks: Option<Masks>,
     request: Option<VerifyRequest>, // as the GPU has it
@@ -79,6 +78,8 @@ impl Sampler {
         let vocabulary = decoder.hyperparameters().vocabulary;
         let nodes = decoder.options().max_draft + 1;
         let of_step = VerifyProblem {
+            // The step's tree is read where it lies, whoever wrote it there.
+            tree_stride: decoder.max_nodes(),
             penalties: needs.penalties,
             grammar: needs.grammar,
             ..VerifyProblem::new(1, nodes, vocabulary)
@@ -90,7 +91,6 @@ impl Sampler {
         };
         let place = StepBuffer::new(gpu, 1, 0)?;
         let root = gpu.storage_with("root", &DraftTree::root_only(0).blob(1)?)?;
-        let tree = gpu.storage("sampled tree", blob_words(nodes as usize) as u64 * 4)?;
         let words = of_step.mask_words() as usize;
         let masks = match of_step.mask_rows() {
             0 => None,
@@ -112,7 +112,7 @@ impl Sampler {
                 BufferView::range(&masks.buffer, 0, bytes)
             }),
         };
-        let step = Bound::new(gpu, &of_step, &io((&tree).into(), &of_step)).await?;
+        let step = Bound::new(gpu, &of_step, &io(decoder.tree().into(), &of_step)).await?;
         let first = Bound::new(gpu, &of_one, &io((&root).into(), &of_one)).await?;
         Ok(Self {
             gpu: gpu.clone(),
@@ -120,7 +120,6 @@ impl Sampler {
             step,
             first,
             place,
-            tree,
             root,
             masks,
             request: None,
@@ -139,44 +138,41 @@ impl Sampler {
         }
     }
 
-    /// Says what the next submission verifies: `tree`, or after a prompt the one token after its last one, of
-    /// which the logits' row 0 is. The last of the `committed` tokens stands at `position`.
+    /// Says what the next submission verifies: the decoder's tree, made by `draw`, or after a prompt the one token after
+    /// its last one, of which the logits' row 0 is. The last of the `committed` tokens stands at `position`. `grammar`
+    /// has a mask a node, `[node, word]`.
     pub fn set_step(
         &mut self,
         choice: &TokenChoice,
-        tree: &DraftTree,
+        draw: DrawKind,
         after_prompt: bool,
         committed: &[u32],
         position: u32,
+        grammar: Option<&[u32]>,
     ) -> Result<(), GenerateError> {
-        let mut request = VerifyRequest::new(choice.rule, tree.draw(), choice.seed);
+        let mut request = VerifyRequest::new(choice.rule, draw, choice.seed);
         request.sampling = choice.sampling;
+        request.grammar = grammar.is_some();
         if self.request != Some(request) {
             self.step.verify.set_request(0, &request)?;
             self.first.verify.set_request(0, &request)?;
             self.request = Some(request);
         }
         self.place.set_past(&self.gpu, position);
-        let queue = self.gpu.queue();
-        match (after_prompt, committed.last()) {
-            (true, Some(token)) => queue.write_buffer(&self.root, 0, bytemuck::bytes_of(token)),
-            _ => {
-                let blob = tree.blob(self.step.nodes as usize)?;
-                queue.write_buffer(&self.tree, 0, bytemuck::cast_slice(&blob));
-            }
+        if let (true, Some(token)) = (after_prompt, committed.last()) {
+            let queue = self.gpu.queue();
+            queue.write_buffer(&self.root, 0, bytemuck::bytes_of(token));
         }
         if let Some(masks) = &mut self.masks {
             masks.set_occurred(&self.gpu, committed);
+            if let Some(grammar) = grammar {
+                let offset = masks.words as u64 * 4;
+                self.gpu
+                    .queue()
+                    .write_buffer(&masks.buffer, offset, bytemuck::cast_slice(grammar));
+            }
         }
         Ok(())
-    }
-
-    /// Records the copy of the tokens that a drafter wrote into the decoder's tree of `nodes` nodes: the host
-    /// knows its shape alone.
-    pub fn encode_drafted(&self, encoder: &mut CommandEncoder, tree: &Buffer, nodes: u32) {
-        // Both blobs begin with the tokens; the root's is right.
-        let bytes = u64::from(nodes.saturating_sub(1)) * 4;
-        encoder.copy_buffer_to_buffer(tree, 4, &self.tree, 4, bytes);
     }
 
     /// Records the verification: of the one row after a prompt, or of a step's tree.

@@ -207,6 +207,7 @@ impl Session {
         self.dropped = header.dropped;
         // Features of the last pass belong to the tokens of before.
         self.kept.clear();
+        self.constraint = None;
         self.set_past(header.past);
         self.drafter.reset();
         Ok(())

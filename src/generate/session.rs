@@ -1,9 +1,12 @@
 //! A decoder with a drafter and the tokens of one sequence.
 
+use std::sync::Arc;
+
 use super::{
-    CancelHandle, GenerateError, TokenChoice,
+    CancelHandle, GenerateError, Grammar, TokenChoice,
+    grammar::Constraint,
     sampler::{Sampler, SamplerNeeds},
-    step::StepResult,
+    step::{Drafting, StepResult},
 };
 use crate::{
     draft::{Drafter, Features},
@@ -26,8 +29,13 @@ pub struct Session {
     pub(super) dropped: u32,
     pub(super) paging: Option<Paging>,
     pub(super) outcome: ReadBack,
+    /// Where trees that the GPU drafted are read, once there is one.
+    pub(super) tree: Option<ReadBack>,
     pub(super) choice: TokenChoice,
     pub(super) sampler: Option<Sampler>,
+    pub(super) grammar: Option<Arc<dyn Grammar>>,
+    /// Of the answer under way.
+    pub(super) constraint: Option<Constraint>,
     /// Rows of the last pass whose tokens were kept, the last ones in the cache: their features can be read.
     pub(super) kept: Vec<u32>,
 }
@@ -40,6 +48,7 @@ impl Session {
             gpu: gpu.clone(),
             outcome: ReadBack::new(gpu, "outcome", bytes),
             paging: decoder.paging(),
+            tree: None,
             decoder,
             drafter,
             committed: Vec::new(),
@@ -47,6 +56,8 @@ impl Session {
             dropped: 0,
             choice: TokenChoice::default(),
             sampler: None,
+            grammar: None,
+            constraint: None,
             kept: Vec::new(),
         }
     }
@@ -59,6 +70,11 @@ impl Session {
     /// The drafter's name.
     pub fn drafter(&self) -> &str {
         self.drafter.name()
+    }
+
+    /// What the drafter decided and why, where it decides anything: [`draft::Auto`](crate::draft::Auto) does.
+    pub fn explain(&self) -> Option<String> {
+        self.drafter.explain()
     }
 
     /// Prompt and output so far, as far as they are in the context.
@@ -83,22 +99,44 @@ impl Session {
     /// the choice stays as it was.
     pub async fn set_choice(&mut self, choice: TokenChoice) -> Result<(), GenerateError> {
         choice.check()?;
-        let needs = SamplerNeeds {
-            penalties: choice.has_penalty(),
-            grammar: false,
-        };
+        self.prepare(&choice, self.grammar.is_some()).await?;
+        self.choice = choice;
+        Ok(())
+    }
+
+    /// Restricts answers to `grammar` from the next prompt on: each answer is one text of it. Compiles the kernels of
+    /// sampling when they are first needed.
+    ///
+    /// # Errors
+    /// [`GenerateError::Verify`] and the device's errors; the grammar stays as it was.
+    pub async fn set_grammar(
+        &mut self,
+        grammar: Option<Arc<dyn Grammar>>,
+    ) -> Result<(), GenerateError> {
+        let choice = self.choice;
+        self.prepare(&choice, grammar.is_some()).await?;
+        self.grammar = grammar;
+        Ok(())
+    }
+
+    /// Compiles and binds what `choice` needs, with or without a grammar, and is not there yet.
+    async fn prepare(&mut self, choice: &TokenChoice, grammar: bool) -> Result<(), GenerateError> {
         let bound = self.sampler.as_ref().map(Sampler::needs);
+        let needs = SamplerNeeds {
+            penalties: choice.has_penalty() || bound.is_some_and(|bound| bound.penalties),
+            grammar: grammar || bound.is_some_and(|bound| bound.grammar),
+        };
         let missing = bound.is_none_or(|bound| !bound.cover(needs));
-        if !choice.is_plain_argmax() && missing {
+        if (grammar || !choice.is_plain_argmax()) && missing {
             self.sampler = Some(Sampler::new(&self.gpu, &self.decoder, needs).await?);
         }
-        self.choice = choice;
         Ok(())
     }
 
     /// Forgets the sequence: the next prompt starts at position 0.
     pub fn reset(&mut self) {
         self.committed.clear();
+        self.constraint = None;
         self.dropped = 0;
         self.set_past(0);
         self.drafter.reset();
@@ -109,6 +147,9 @@ impl Session {
     pub fn rewind(&mut self, tokens: usize) {
         let tokens = tokens.max(1);
         if tokens < self.committed.len() {
+            if let Some(constraint) = &mut self.constraint {
+                constraint.take_back(self.committed.len() - tokens);
+            }
             self.committed.truncate(tokens);
             self.set_past(self.past.min(tokens as u32 - 1));
         }
@@ -128,9 +169,9 @@ impl Session {
         }
     }
 
-    /// Exchanges the drafter; the sequence goes on.
-    pub fn set_drafter(&mut self, drafter: Box<dyn Drafter>) {
-        self.drafter = drafter;
+    /// Exchanges the drafter, and gives back the one there was; the sequence goes on.
+    pub fn set_drafter(&mut self, drafter: Box<dyn Drafter>) -> Box<dyn Drafter> {
+        std::mem::replace(&mut self.drafter, drafter)
     }
 
     /// Computes the keys and values of `prompt` after what the session holds, and returns the
@@ -165,6 +206,8 @@ impl Session {
     ) -> Result<Option<StepResult>, GenerateError> {
         self.check_prompt(prompt)?;
         let before = (self.committed.len(), self.past);
+        let constraint = self.begin_constraint()?;
+        let constraint = std::mem::replace(&mut self.constraint, constraint);
         self.committed.extend_from_slice(prompt);
         let read = self.read_pending(true, progress, cancel).await;
         match &read {
@@ -172,6 +215,7 @@ impl Session {
             _ => {
                 self.committed.truncate(before.0);
                 self.set_past(before.1);
+                self.constraint = constraint;
             }
         }
         read
@@ -199,11 +243,16 @@ impl Session {
             }
             let tree = DraftTree::chain(*root, following)?;
             let last = read + chunk.len() == pending.len();
-            let kind = match last && with_next {
-                true => StepKind::LastPrompt,
-                false => StepKind::Prompt,
+            let (kind, masks) = match last && with_next {
+                true => (StepKind::LastPrompt, self.masks_of_root()?),
+                false => (StepKind::Prompt, None),
             };
-            result = Some(self.submit(&tree, kind, false).await?);
+            let masks = masks.as_deref();
+            let given = self.submit(&tree, kind, Drafting::Nothing, masks).await?;
+            if let Some(constraint) = &mut self.constraint {
+                constraint.advance(&given.tokens)?;
+            }
+            result = Some(given);
             self.past += chunk.len() as u32;
             self.kept = (0..chunk.len() as u32).collect();
             read += chunk.len();

@@ -6,7 +6,7 @@ use super::{GenerateError, Session};
 use crate::{
     draft::{self, DraftContext, Drafted, Features, Recording},
     model::StepKind,
-    tree::DraftTree,
+    tree::{DraftTree, DrawKind, TreeError},
     verify::Outcome,
 };
 
@@ -18,6 +18,8 @@ pub struct Step {
     pub tokens: Vec<u32>,
     /// Draft tokens that were checked.
     pub drafted: usize,
+    /// Drafted tokens that one path could have kept at most.
+    pub depth: usize,
     /// Draft tokens that were kept: one fewer than `tokens`.
     pub accepted: usize,
     /// Of each of `tokens`, where [`TokenChoice::log_probabilities`](super::TokenChoice::log_probabilities)
@@ -28,6 +30,16 @@ pub struct Step {
     /// Time from the submission until the verdict was read: the target model, verification and commit, and
     /// what a drafter does on the GPU.
     pub verify_time: Duration,
+    /// The draft that was checked. Where the drafter wrote its tokens on the GPU the host never saw them: then it has
+    /// those that were kept, and [`Step::NOT_READ`] for the others. One that grew there is read back.
+    pub draft: DraftTree,
+    /// Nodes of `draft` that were kept, in order, the root included.
+    pub path: Vec<u32>,
+}
+
+impl Step {
+    /// Stands in [`Step::draft`] for a token that stayed on the GPU.
+    pub const NOT_READ: u32 = u32::MAX;
 }
 
 /// How likely a token was: natural logarithms.
@@ -40,12 +52,27 @@ pub struct LogProbabilities {
     pub processed: f32,
 }
 
+/// What the drafter does in a submission.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Drafting {
+    /// It follows the sequence; the tree's tokens come from the host.
+    Nothing,
+    /// It drafts the tree's tokens.
+    Draft,
+    /// It drafts the whole tree.
+    Grow,
+    /// Nothing: it did its part in a submission before.
+    Done,
+}
+
 /// What a submission gave.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct StepResult {
     pub path: Vec<u32>,
     pub tokens: Vec<u32>,
     pub log_probabilities: Vec<LogProbabilities>,
+    /// The tree, where it grew on the GPU.
+    pub grown: Option<DraftTree>,
 }
 
 impl Session {
@@ -76,25 +103,43 @@ impl Session {
             )
         };
         let start = Instant::now();
-        let (tree, on_gpu) = match self.drafter.draft(&context)? {
-            Drafted::OnHost(tree) => (tree, false),
-            Drafted::OnGpu(tree) => (tree, true),
-        };
+        let drafted = self.drafter.draft(&context)?;
+        let restricted = self.restrict(&drafted).await?;
         let draft_time = start.elapsed();
-        let kind = match tree.is_chain() {
+        let (tree, drafting, masks) = match (restricted, &drafted) {
+            (None, Drafted::OnHost(_)) => (drafted.tree().clone(), Drafting::Nothing, None),
+            (None, Drafted::OnGpu(_)) => (drafted.tree().clone(), Drafting::Draft, None),
+            (None, Drafted::Grown(_)) => (drafted.tree().clone(), Drafting::Grow, None),
+            (Some(it), Drafted::OnHost(_)) => (it.tree, Drafting::Nothing, Some(it.masks)),
+            (Some(it), _) => (it.tree, Drafting::Done, Some(it.masks)),
+        };
+        let kind = match drafting != Drafting::Grow && tree.is_chain() {
             true => StepKind::Chain,
             false => StepKind::Tree,
         };
-        let result = self.submit(&tree, kind, on_gpu).await?;
+        let result = self.submit(&tree, kind, drafting, masks.as_deref()).await?;
+        if let Some(constraint) = &mut self.constraint {
+            constraint.advance(&result.tokens)?;
+        }
+        // One that grew on the GPU is known only now.
+        let tree = result.grown.unwrap_or(tree);
         self.kept.clone_from(&result.path);
         self.past += result.path.len() as u32;
         self.committed.extend_from_slice(&result.tokens);
         let accepted = result.path.len() - 1;
-        self.drafter
-            .observe(&draft::Outcome::new(&tree, &result.tokens[..accepted]));
+        let outcome = draft::Outcome::new(&tree, &result.tokens[..accepted]);
+        self.drafter.observe(&outcome.with_path(&result.path));
+        let depth = tree.max_depth() as usize;
+        let draft = match drafting {
+            Drafting::Draft => as_kept(&tree, &result.path, &result.tokens[..accepted])?,
+            _ => tree,
+        };
         Ok(Step {
+            drafted: draft.drafted(),
+            depth,
+            draft,
+            path: result.path,
             tokens: result.tokens,
-            drafted: tree.drafted(),
             accepted,
             log_probabilities: result.log_probabilities,
             draft_time,
@@ -102,28 +147,37 @@ impl Session {
         })
     }
 
-    /// One submission and one read-back; `on_gpu` where the drafter writes the tree's drafted tokens on the GPU.
+    /// Says which tree the next submission works on.
+    pub(super) fn write_tree(&self, tree: &DraftTree) -> Result<(), GenerateError> {
+        let blob = tree.blob(self.decoder.max_nodes() as usize)?;
+        let queue = self.gpu.queue();
+        queue.write_buffer(self.decoder.tree(), 0, bytemuck::cast_slice(&blob));
+        self.decoder.step().set_rows(&self.gpu, tree.len() as u32);
+        // The GPU moves `past` on by itself; the host's copy matters after a reset or an error.
+        self.decoder.step().set_past(&self.gpu, self.past);
+        Ok(())
+    }
+
+    /// One submission and one read-back. `masks` are those of a grammar, `[node, word]`; after a prompt, of its
+    /// last token alone.
     pub(super) async fn submit(
         &mut self,
         tree: &DraftTree,
         kind: StepKind,
-        on_gpu: bool,
+        drafting: Drafting,
+        masks: Option<&[u32]>,
     ) -> Result<StepResult, GenerateError> {
-        let samples = !self.choice.is_plain_argmax() && kind != StepKind::Prompt;
+        let plain = self.choice.is_plain_argmax() && masks.is_none();
+        let samples = !plain && kind != StepKind::Prompt;
         if samples {
             self.choice.rule.check(tree, false)?;
         }
         let max_nodes = self.decoder.max_nodes();
         let rows = tree.len() as u32;
-        let blob = tree.blob(max_nodes as usize)?;
         if let Some(paging) = &mut self.paging {
             paging.reserve(&self.gpu, self.decoder.cache(), rows)?;
         }
-        let queue = self.gpu.queue();
-        queue.write_buffer(self.decoder.tree(), 0, bytemuck::cast_slice(&blob));
-        self.decoder.step().set_rows(&self.gpu, rows);
-        // The GPU moves `past` on by itself; the host's copy matters after a reset or an error.
-        self.decoder.step().set_past(&self.gpu, self.past);
+        self.write_tree(tree)?;
         let after_prompt = kind == StepKind::LastPrompt;
         // The greedy rule on the logits as they are needs no more than the argmax.
         let sampler = self.sampler.as_mut().filter(|_| samples);
@@ -131,30 +185,34 @@ impl Session {
             // The last row of a prompt is a root of its own.
             let ahead = if after_prompt { rows - 1 } else { 0 };
             let position = self.dropped + self.past + ahead;
-            sampler.set_step(&self.choice, tree, after_prompt, &self.committed, position)?;
+            let (choice, draw, committed) = (&self.choice, tree.draw(), &self.committed);
+            sampler.set_step(choice, draw, after_prompt, committed, position, masks)?;
         }
         let sampler = self.sampler.as_ref().filter(|_| samples);
         let mut encoder = self
             .gpu
             .device()
             .create_command_encoder(&Default::default());
-        let mut recording = Recording {
-            gpu: &self.gpu,
-            encoder: &mut encoder,
-            tokens: &self.committed,
-            features: Features::before(self.past, &self.kept),
-            drafting: on_gpu,
-        };
-        self.drafter.record(&mut recording)?;
-        if let (Some(sampler), true) = (sampler, on_gpu) {
-            sampler.encode_drafted(&mut encoder, self.decoder.tree(), rows);
+        let mut layers_done = 0;
+        if drafting != Drafting::Done {
+            let mut recording = Recording {
+                gpu: &self.gpu,
+                encoder: &mut encoder,
+                tokens: &self.committed,
+                features: Features::before(self.past, &self.kept),
+                decoder: &self.decoder,
+                layers_done,
+                drafting: matches!(drafting, Drafting::Draft | Drafting::Grow),
+            };
+            self.drafter.record(&mut recording)?;
+            layers_done = recording.layers_done;
         }
         // An error from here on leaves no features to draft from.
         self.kept.clear();
         {
             let mut pass = encoder.begin_compute_pass(&Default::default());
             let keys = self.past + rows;
-            self.decoder.encode_logits(&mut pass, rows, keys, kind);
+            (self.decoder).encode_logits_from(&mut pass, layers_done, rows, keys, kind);
             match sampler {
                 Some(sampler) => sampler.encode(&mut pass, after_prompt),
                 None => {
@@ -171,8 +229,12 @@ impl Session {
             }
             None => self.outcome.encode(&mut encoder, self.decoder.outcome(), 0),
         }
-        queue.submit([encoder.finish()]);
-        let result = match sampler {
+        if drafting == Drafting::Grow {
+            self.encode_tree(&mut encoder);
+        }
+        self.gpu.queue().submit([encoder.finish()]);
+        let sampler = self.sampler.as_ref().filter(|_| samples);
+        let mut result = match sampler {
             Some(sampler) => {
                 let verdict = sampler.read(after_prompt).await?;
                 let both = verdict.raw_log_probabilities.iter();
@@ -186,6 +248,7 @@ impl Session {
                     },
                     path: verdict.path,
                     tokens: verdict.tokens,
+                    grown: None,
                 }
             }
             None => {
@@ -199,7 +262,7 @@ impl Session {
                         StepResult {
                             path,
                             tokens,
-                            log_probabilities: Vec::new(),
+                            ..Default::default()
                         }
                     }
                 }
@@ -211,6 +274,23 @@ impl Session {
                 StepKind::Chain | StepKind::Tree => paging.commit_path(&result.path)?,
             }
         }
+        if drafting == Drafting::Grow {
+            result.grown = Some(self.read_tree(tree.draw()).await?);
+        }
         Ok(result)
     }
+}
+
+/// `tree`, whose drafted tokens are placeholders, with what is known of them: the tokens `accepted` of the nodes of
+/// `path` below the root.
+fn as_kept(tree: &DraftTree, path: &[u32], accepted: &[u32]) -> Result<DraftTree, TreeError> {
+    let mut tokens = vec![Step::NOT_READ; tree.len()];
+    tokens[0] = tree.tokens()[0];
+    for (node, token) in path.iter().skip(1).zip(accepted) {
+        if let Some(place) = tokens.get_mut(*node as usize) {
+            *place = *token;
+        }
+    }
+    // Siblings that are not known look alike: no claim is made that they differ.
+    DraftTree::from_parents(tokens, tree.parents().to_vec(), DrawKind::Iid)
 }

@@ -1,16 +1,17 @@
 //! The tokens of an answer, one by one.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
 use web_time::Instant;
 
 use super::{
-    CancelHandle, GenerateError, LogProbabilities, Session, Statistics, TokenChoice,
-    step::StepResult,
+    CancelHandle, GenerateError, Grammar, LogProbabilities, Session, Statistics, TokenChoice,
+    given::Given,
+    step::{Step, StepResult},
 };
 
 /// How an answer is made, and when it ends.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct GenerateOptions {
     /// Most tokens of the answer.
     pub max_tokens: usize,
@@ -18,6 +19,8 @@ pub struct GenerateOptions {
     pub end_tokens: Vec<u32>,
     /// How tokens are chosen.
     pub choice: TokenChoice,
+    /// What the answer may be made of; anything without.
+    pub grammar: Option<Arc<dyn Grammar>>,
     /// What to do at the context's end: end the answer (`None`), or drop what lies between the first
     /// `Some(sinks)` tokens and the later half of the rest, and go on ([`Session::shift_context`]).
     pub context_shift: Option<u32>,
@@ -30,6 +33,7 @@ impl Default for GenerateOptions {
             max_tokens: 256,
             end_tokens: Vec::new(),
             choice: TokenChoice::default(),
+            grammar: None,
             context_shift: None,
         }
     }
@@ -90,6 +94,7 @@ pub struct TokenStream<'a> {
     given: usize, // tokens of the session up to the last one that was handed out
     finish: Option<Finish>,
     statistics: Statistics,
+    last_step: Option<Step>,
     progress: Box<dyn FnMut(usize, usize) + 'a>,
     cancel: CancelHandle,
 }
@@ -108,6 +113,7 @@ impl Session {
                 prompt_tokens: prompt.len(),
                 ..Default::default()
             },
+            last_step: None,
             progress: Box::new(|_, _| ()),
             cancel: CancelHandle::default(),
         }
@@ -133,6 +139,11 @@ impl<'a> TokenStream<'a> {
         &self.statistics
     }
 
+    /// The last step, with its draft and what was kept of it; `None` before the first one after the prompt.
+    pub fn last_step(&self) -> Option<&Step> {
+        self.last_step.as_ref()
+    }
+
     /// Why the answer ended, once it has.
     pub fn finish(&self) -> Option<Finish> {
         self.finish.filter(|_| self.ready.is_empty())
@@ -153,7 +164,7 @@ impl<'a> TokenStream<'a> {
     /// The next token; `None` at the end of the answer.
     ///
     /// # Errors
-    /// Those of [`Session::set_choice`], [`Session::read_prompt`] and [`Session::step`]; the stream has ended then.
+    /// Those of [`Session::set_choice`], [`Session::set_grammar`], [`Session::read_prompt`] and [`Session::step`]; the stream has ended then.
     pub async fn next_token(&mut self) -> Option<Result<Token, GenerateError>> {
         loop {
             if self.cancel.is_cancelled() && self.finish().is_none() {
@@ -183,6 +194,8 @@ impl<'a> TokenStream<'a> {
                 return Ok(());
             }
             self.session.set_choice(self.options.choice).await?;
+            let grammar = self.options.grammar.clone();
+            self.session.set_grammar(grammar).await?;
             let read = (self.session)
                 .read_prompt_until(&prompt, &mut self.progress, &self.cancel)
                 .await?;
@@ -216,42 +229,24 @@ impl<'a> TokenStream<'a> {
         self.statistics.decode += start.elapsed();
         self.statistics.add(&step);
         let result = StepResult {
-            path: Vec::new(),
-            tokens: step.tokens,
-            log_probabilities: step.log_probabilities,
+            tokens: step.tokens.clone(),
+            log_probabilities: step.log_probabilities.clone(),
+            ..Default::default()
         };
         self.accept(result, step.accepted, step.drafted > 0);
+        self.last_step = Some(step);
         Ok(())
     }
 
     /// Takes the tokens of a step, of which the first `accepted` were drafted.
     fn accept(&mut self, result: StepResult, accepted: usize, has_draft: bool) {
-        let mut log_probabilities = result.log_probabilities.into_iter();
-        let mut kept = self.given;
-        for (i, id) in result.tokens.into_iter().enumerate() {
-            kept += 1;
-            if self.options.end_tokens.contains(&id) {
-                self.finish = Some(Finish::EndToken);
-                break;
-            }
-            let origin = match (i < accepted, has_draft) {
-                (true, _) => Origin::Drafted,
-                (false, true) => Origin::Bonus,
-                (false, false) => Origin::Plain,
-            };
-            self.ready.push_back(Token {
-                id,
-                origin,
-                log_probabilities: log_probabilities.next(),
-            });
-            if self.statistics.tokens + self.ready.len() >= self.options.max_tokens {
-                self.finish = Some(Finish::MaxTokens);
-                break;
-            }
-        }
+        let already = self.statistics.tokens;
+        let given = Given::new(result, accepted, has_draft, already, &self.options);
+        self.ready.extend(given.tokens);
+        self.finish = given.finish;
         if self.finish.is_some() {
             // What the step gave beyond the end is no part of the text.
-            self.session.rewind(kept);
+            self.session.rewind(self.given + given.kept);
         }
     }
 }

@@ -32,6 +32,19 @@ pub enum LoadError {
     /// A part of the model that must exist is empty.
     #[error("the model has no layers or no embedding; the file is not a usable model")]
     Empty,
+    /// More sequences at once than a step has rows for.
+    #[error(
+        "{given} sequences were asked for, but with up to {draft} drafted tokens each a step holds {most}; \
+         lower `sequences` or `max_draft`"
+    )]
+    Sequences {
+        /// Sequences asked for.
+        given: u32,
+        /// Sequences that fit.
+        most: u32,
+        /// Drafted tokens of a step.
+        draft: u32,
+    },
     /// Attention can't be planned for the model's shape.
     #[error(transparent)]
     Attention(#[from] AttentionError),

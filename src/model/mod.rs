@@ -23,7 +23,7 @@ mod weights;
 
 pub use architecture::Architecture;
 pub use chat::{ChatError, ChatTemplate};
-pub(crate) use decoder::parts;
+pub(crate) use decoder::{BatchDecoder, ChainRows, parts};
 pub use decoder::{Decoder, DecoderOptions, StepKind};
 pub use error::LoadError;
 pub(crate) use fingerprint::Fnv;

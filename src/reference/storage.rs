@@ -19,8 +19,8 @@ impl Storage {
     pub fn round(self, value: f64) -> f64 {
         match self {
             Storage::F32 => f64::from(value as f32),
-            Storage::F16 => half::f16::from_f64(value).to_f64(),
-            Storage::Bf16 => half::bf16::from_f64(value).to_f64(),
+            Storage::F16 => half::f16::from_f32(to_odd(value)).to_f64(),
+            Storage::Bf16 => half::bf16::from_f32(to_odd(value)).to_f64(),
         }
     }
 
@@ -30,6 +30,19 @@ impl Storage {
             .iter()
             .map(|&value| self.round(value.into()))
             .collect()
+    }
+}
+
+/// `value` as an f32, rounded to the neighbour with an odd last bit where it is none: rounding that again to fewer
+/// bits gives what rounding `value` itself would (Boldo and Melquiond 2008).
+fn to_odd(value: f64) -> f32 {
+    let nearest = value as f32;
+    if f64::from(nearest) == value || !nearest.is_finite() || nearest.to_bits() & 1 == 1 {
+        return nearest;
+    }
+    match f64::from(nearest) < value {
+        true => nearest.next_up(),
+        false => nearest.next_down(),
     }
 }
 
@@ -55,6 +68,12 @@ mod tests {
         assert_eq!(Storage::Bf16.round(257.0), 256.0);
         assert_eq!(Storage::Bf16.round(259.0), 260.0);
         assert_eq!(Storage::F32.round(16_777_217.0), 16_777_216.0);
+        // A little above a tie is no tie, however little.
+        for bit in [2f64.powi(-24), 2f64.powi(-40)] {
+            assert_eq!(Storage::Bf16.round(257.0 + bit), 258.0);
+            assert_eq!(Storage::F16.round(2049.0 + bit), 2050.0);
+            assert_eq!(Storage::F16.round(2051.0 - bit), 2050.0);
+        }
     }
 
     #[test]

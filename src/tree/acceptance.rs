@@ -16,6 +16,7 @@ use super::DraftTree;
 #[derive(Debug, Clone, PartialEq)]
 pub struct AcceptanceRates {
     ranks: Vec<Count>,
+    depths: Vec<Vec<Count>>, // [depth of the parent][rank]
     keep: f64,
 }
 
@@ -27,6 +28,8 @@ struct Count {
 
 /// What a first guess weighs, in visits.
 const GUESS: f64 = 4.0;
+/// Depths that are counted apart; below them drafts are too rare to tell.
+const MAX_DEPTH: usize = 16;
 
 impl AcceptanceRates {
     /// Rates that start from a guess for each rank. `keep`, from 0 to 1, is what a visit weighs after one
@@ -38,6 +41,7 @@ impl AcceptanceRates {
         };
         Self {
             ranks: guess.iter().map(count).collect(),
+            depths: Vec::new(),
             keep: keep.clamp(0.0, 1.0),
         }
     }
@@ -45,17 +49,44 @@ impl AcceptanceRates {
     /// Learns from a step that kept the nodes `path` of `tree`, the root first. Nodes that are not of the
     /// tree are passed over.
     pub fn observe(&mut self, tree: &DraftTree, path: &[u32]) {
-        for count in &mut self.ranks {
+        for count in self
+            .ranks
+            .iter_mut()
+            .chain(self.depths.iter_mut().flatten())
+        {
             count.visits *= self.keep;
             count.accepted *= self.keep;
         }
+        let new = Count {
+            visits: 0.0,
+            accepted: 0.0,
+        };
+        let seen = path.len().min(MAX_DEPTH).max(self.depths.len());
+        self.depths.resize(seen, vec![new; self.ranks.len()]);
         for (step, &node) in path.iter().enumerate() {
             let kept = path.get(step + 1).map(|&child| child as usize);
+            let mut own = self.depths.get_mut(step).map(|counts| counts.iter_mut());
             for (child, count) in tree.children(node as usize).zip(&mut self.ranks) {
-                count.visits += 1.0;
-                count.accepted += f64::from(kept == Some(child));
+                let own = own.as_mut().and_then(Iterator::next);
+                for count in [Some(count), own].into_iter().flatten() {
+                    count.visits += 1.0;
+                    count.accepted += f64::from(kept == Some(child));
+                }
             }
         }
+    }
+
+    /// The rates at each depth below the root, as far down as was seen; where little was seen they lean on the
+    /// rates of the ranks at any depth. For [`OptimalShape::within`](super::OptimalShape::within).
+    pub fn rates_by_depth(&self) -> Vec<Vec<f64>> {
+        let pooled = self.rates();
+        let lean = |(count, rate): (&Count, &f64)| {
+            (count.accepted + GUESS * rate) / (count.visits + GUESS)
+        };
+        let lists = self.depths.iter().map(|counts| counts.iter().zip(&pooled));
+        let mut lists: Vec<Vec<f64>> = lists.map(|list| list.map(lean).collect()).collect();
+        lists.push(pooled);
+        lists
     }
 
     /// The rate of each rank, for [`OptimalShape::new`](super::OptimalShape::new).
@@ -88,6 +119,20 @@ mod tests {
         assert!((seen[0] - 0.5).abs() < 1e-6 && seen[1] < 1e-6, "{seen:?}");
         // No node had a third child.
         assert!((seen[2] - 0.5).abs() < 1e-6);
+    }
+
+    #[test]
+    fn depths_are_told_apart() {
+        let tree = DraftTree::chain(0, &[1, 2, 3]).unwrap();
+        let mut rates = AcceptanceRates::new(&[0.5], 0.95);
+        for _ in 0..400 {
+            rates.observe(&tree, &[0, 1]);
+        }
+        // The first draft is kept, the second never, and the third was not looked at.
+        let seen = rates.rates_by_depth();
+        assert_eq!(seen.len(), 3);
+        assert!(seen[0][0] > 0.85 && seen[1][0] < 0.15, "{seen:?}");
+        assert!((seen[2][0] - 0.5).abs() < 1e-6, "{seen:?}");
     }
 
     #[test]

@@ -195,6 +195,26 @@ impl DraftTree {
             && self.dfs_in[node] < self.dfs_out[ancestor]
     }
 
+    /// The same tree without the nodes that `keep` is false for, and what hangs below them; the root stays. The
+    /// others keep their order, draw and draft-probability rows.
+    ///
+    /// # Errors
+    /// None for a tree that is valid, as every tree is.
+    pub fn retain(&self, keep: impl Fn(usize) -> bool) -> Result<Self, TreeError> {
+        let mut place: Vec<Option<u32>> = vec![Some(0)];
+        let (mut tokens, mut parents, mut rows) = (vec![self.token[0]], vec![NONE], vec![NONE]);
+        for node in 1..self.len() {
+            let parent = place[self.parent[node] as usize].filter(|_| keep(node));
+            place.push(parent.map(|_| tokens.len() as u32));
+            if let Some(parent) = parent {
+                tokens.push(self.token[node]);
+                parents.push(parent);
+                rows.push(self.q_row[node]);
+            }
+        }
+        Self::from_parents(tokens, parents, self.draw)?.with_q_rows(rows)
+    }
+
     /// Refuses equal siblings where the draw gives distinct ones.
     pub(super) fn check_siblings(&self) -> Result<(), TreeError> {
         if !self.draw.is_distinct() {
@@ -233,5 +253,31 @@ impl Iterator for Children<'_> {
         let child = self.next as usize;
         self.next = self.tree.next_sibling[child];
         Some(child)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nodes_go_with_what_hangs_below_them() {
+        let paths: &[&[u32]] = &[&[1, 2, 3], &[1, 4], &[5, 6], &[7]];
+        let tree = DraftTree::merge(0, paths, 16).unwrap();
+        let tree = tree.with_draw(DrawKind::Iid).unwrap();
+        let kept = |token| tree.retain(|node| tree.tokens()[node] != token).unwrap();
+        let mut tokens = kept(1).tokens().to_vec();
+        tokens.sort();
+        assert_eq!(tokens, [0, 5, 6, 7]);
+        assert_eq!(kept(99), tree);
+        assert_eq!(kept(0), tree, "the root stays");
+        let without = kept(5);
+        let rows = |tree: &DraftTree| {
+            let rows = tree.tokens().iter().zip(tree.q_rows());
+            rows.map(|(&token, &row)| (token, row)).collect::<Vec<_>>()
+        };
+        let before = rows(&tree);
+        assert!(rows(&without).iter().all(|row| before.contains(row)));
+        assert_eq!(without.draw(), DrawKind::Iid);
     }
 }

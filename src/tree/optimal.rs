@@ -91,32 +91,71 @@ impl OptimalShape {
         draft_cost: &[f64],
         verify_cost: &[f64],
     ) -> Result<Self, ShapeError> {
-        check_list("acceptance", acceptance, MAX_PLANNED_DEPTH, |rate| {
-            (0.0..=1.0).contains(&rate)
-        })?;
+        Self::within(&[acceptance], draft_cost, verify_cost, f64::INFINITY)
+    }
+
+    /// As [`new`](Self::new), with rates of their own for each depth, and of the shapes that cost at most
+    /// `most_cost` only; the root alone may always be taken.
+    ///
+    /// `acceptance[depth][rank]` is the rate of children of nodes at that depth; the last list holds for all
+    /// deeper ones.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn within(
+        acceptance: &[impl AsRef<[f64]>],
+        draft_cost: &[f64],
+        verify_cost: &[f64],
+        most_cost: f64,
+    ) -> Result<Self, ShapeError> {
+        let lists: Vec<&[f64]> = acceptance.iter().map(AsRef::as_ref).collect();
+        if lists.is_empty() {
+            return Err(ShapeError::Length {
+                name: "acceptance",
+                given: 0,
+                max: MAX_PLANNED_DEPTH,
+            });
+        }
+        for list in &lists {
+            check_list("acceptance", list, MAX_PLANNED_DEPTH, |rate| {
+                (0.0..=1.0).contains(&rate)
+            })?;
+        }
         check_list("draft_cost", draft_cost, MAX_PLANNED_DEPTH + 1, |cost| {
             cost.is_finite() && cost >= 0.0
         })?;
         check_list("verify_cost", verify_cost, MAX_PLANNED_NODES, |cost| {
             cost.is_finite() && cost > 0.0
         })?;
-        let table = Table::new(acceptance, verify_cost.len(), draft_cost.len() - 1);
-        let mut best = (1, 0);
-        let mut rate = table.best(1, 0).0 / (draft_cost[0] + verify_cost[0]);
-        for nodes in 2..=verify_cost.len() {
-            for (depth, cost) in draft_cost.iter().enumerate().skip(1) {
+        let mut best = ((1, 0), vec![NONE]);
+        let mut shape = (1.0, 1.0 / (draft_cost[0] + verify_cost[0]));
+        // Where rates are the same at every depth, one table has the trees of every depth.
+        let deepest = draft_cost.len() - 1;
+        let shared = (lists.len() == 1).then(|| Table::new(&lists, verify_cost.len(), deepest));
+        for (depth, cost) in draft_cost.iter().enumerate().skip(1) {
+            let own = match &shared {
+                Some(_) => None,
+                None => Some(Table::new(&lists, verify_cost.len(), depth)),
+            };
+            let Some(table) = shared.as_ref().or(own.as_ref()) else {
+                continue;
+            };
+            for nodes in 2..=verify_cost.len() {
+                let cost = cost + verify_cost[nodes - 1];
                 let expected = table.best(nodes, depth).0;
-                // Strictly: of equal ones the fewest nodes, then the least depth.
-                if expected / (cost + verify_cost[nodes - 1]) > rate {
-                    best = (nodes, depth);
-                    rate = expected / (cost + verify_cost[nodes - 1]);
+                let rate = expected / cost;
+                // Of equal ones the fewest nodes, then the least depth.
+                let wins = rate > shape.1 || (rate == shape.1 && (nodes, depth) < best.0);
+                if cost <= most_cost && wins {
+                    best = ((nodes, depth), table.parents(nodes, depth));
+                    shape = (expected, rate);
                 }
             }
         }
         Ok(Self {
-            parents: table.parents(best.0, best.1),
-            expected_tokens: table.best(best.0, best.1).0,
-            rate,
+            parents: best.1,
+            expected_tokens: shape.0,
+            rate: shape.1,
         })
     }
 
@@ -184,15 +223,18 @@ struct Cell {
 }
 
 impl Table {
-    fn new(acceptance: &[f64], nodes: usize, depth: usize) -> Self {
+    /// Trees of up to `nodes` nodes; `acceptance[level][rank]`, the level counted from a root with `depth` levels
+    /// below it.
+    fn new(acceptance: &[&[f64]], nodes: usize, depth: usize) -> Self {
+        let ranks = acceptance.iter().map(|list| list.len()).max().unwrap_or(0);
         let none = Cell {
             expected: f64::NEG_INFINITY,
             last: 0,
         };
         let mut table = Self {
             depths: depth + 1,
-            ranks: acceptance.len() + 1,
-            cells: vec![none; nodes * (depth + 1) * (acceptance.len() + 1)],
+            ranks: ranks + 1,
+            cells: vec![none; nodes * (depth + 1) * (ranks + 1)],
         };
         for m in 1..=nodes {
             for l in 0..=depth {
@@ -201,12 +243,14 @@ impl Table {
                     table.cells[at].expected = 1.0;
                     continue;
                 }
+                let level = (depth - l).min(acceptance.len() - 1);
+                let rates = acceptance[level];
                 // A root with children needs a level for them, and a node for each.
-                for b in 1..=acceptance.len().min(if l == 0 { 0 } else { m - 1 }) {
+                for b in 1..=rates.len().min(if l == 0 { 0 } else { m - 1 }) {
                     let mut cell = none;
                     for last in 1..m {
                         let before = table.cells[table.index(m - last, l, b - 1)].expected;
-                        let expected = before + acceptance[b - 1] * table.best(last, l - 1).0;
+                        let expected = before + rates[b - 1] * table.best(last, l - 1).0;
                         if expected > cell.expected {
                             cell = Cell { expected, last };
                         }
@@ -279,7 +323,7 @@ mod tests {
         let acceptance = [0.5, 0.25, 0.1];
         for depth in 1..=4 {
             for nodes in 2..=7 {
-                let table = Table::new(&acceptance, nodes, depth);
+                let table = Table::new(&[&acceptance], nodes, depth);
                 let has_rates = |shape: &Vec<u32>| {
                     let children = |node| shape.iter().filter(|&&p| p == node).count();
                     (0..nodes as u32).all(|node| children(node) <= acceptance.len())
@@ -303,6 +347,32 @@ mod tests {
                 assert!((expected(&parents, &acceptance) - best).abs() < 1e-12);
             }
         }
+    }
+
+    #[test]
+    fn rates_of_their_own_for_each_depth_are_followed() {
+        // Two good guesses first, below them one that is nearly sure, and nothing after that.
+        let acceptance = [vec![0.5, 0.4], vec![0.9, 0.0], vec![0.0, 0.0]];
+        let flat = vec![1.0; 8];
+        let shape = OptimalShape::within(&acceptance, &[0.0; 6], &flat, f64::INFINITY).unwrap();
+        assert!((shape.expected_tokens - (1.0 + 0.9 + 0.9 * 0.9)).abs() < 1e-12);
+        let linear: Vec<f64> = (0..8).map(|nodes| 1.0 + 0.1 * f64::from(nodes)).collect();
+        let shape = OptimalShape::within(&acceptance, &[0.0; 6], &linear, f64::INFINITY).unwrap();
+        assert_eq!(shape.parents, [NONE, 0, 0, 1, 2]);
+        // Lists that are equal give what one list gives.
+        let one = OptimalShape::new(&[0.6, 0.2], &[0.0, 0.1, 0.2, 0.3], &linear).unwrap();
+        let equal = vec![[0.6, 0.2]; 3];
+        let same = OptimalShape::within(&equal, &[0.0, 0.1, 0.2, 0.3], &linear, f64::INFINITY);
+        assert_eq!(same.unwrap(), one);
+    }
+
+    #[test]
+    fn dear_shapes_are_left_out() {
+        let linear: Vec<f64> = (0..8).map(|nodes| 1.0 + 0.1 * f64::from(nodes)).collect();
+        let within = |most| OptimalShape::within(&[[0.9]], &[0.0; 8], &linear, most).unwrap();
+        assert_eq!(within(f64::INFINITY).parents.len(), 8);
+        assert_eq!(within(1.25).parents, [NONE, 0, 1]);
+        assert!(!within(1.0).speculates() && !within(0.5).speculates());
     }
 
     #[test]

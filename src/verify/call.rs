@@ -2,7 +2,8 @@
 
 use wgpu::{Buffer, ComputePass};
 
-use super::kernels::{self, FinaliseParams, NODE_BYTES, VerifyParams};
+use super::kernels::{self, FinaliseParams, NODE_BYTES};
+use super::part::{Part, Shared, params};
 use super::request::RequestWords;
 use super::{PreparedVerify, Rule, Verdict, VerifyError, VerifyProblem, VerifyRequest};
 use crate::gpu::{BufferView, Gpu};
@@ -42,16 +43,6 @@ pub struct Verify {
     outcome: Buffer,
 }
 
-/// The dispatches over the rows that one binding takes.
-#[derive(Clone, Debug)]
-struct Part {
-    rows: Dispatch,
-    children: Dispatch,
-    joint: Dispatch,
-    sample: Dispatch,
-    count: u32,
-}
-
 impl PreparedVerify {
     /// Binds buffers. Until [`Verify::set_request`] says otherwise every request is verified greedily.
     ///
@@ -70,51 +61,22 @@ impl PreparedVerify {
             .map(|request| greedy.words(problem, request))
             .collect::<Result<_, _>>()?;
         let requests = gpu.storage_with("verify requests", &words)?;
-        // Bound where a problem has no use for the argument; kernels then read none of it.
         let unused = gpu.storage("verify unused", 4)?;
-        let unused = BufferView::whole(&unused);
-
-        let params = |first: u64, count: u64| VerifyParams {
-            vocabulary: problem.vocabulary,
-            row_stride: problem.row_stride,
-            max_nodes: problem.max_nodes,
-            tree_words: tree::blob_words(problem.tree_stride as usize) as u32,
-            first_row: first as u32,
-            draft_rows: problem.draft_rows,
-            mask_words: problem.mask_words(),
-            mask_rows: problem.mask_rows(),
-            outcome_words,
-            part_rows: count as u32,
-            tree_stride: problem.tree_stride,
+        let shared = Shared {
+            requests: &requests,
+            nodes: &nodes,
+            outcome: &outcome,
+            unused: &unused,
         };
-        let mut parts = Vec::new();
         let step = self.plan.part_rows();
-        for first in (0..problem.rows()).step_by(step as usize) {
-            let count = step.min(problem.rows() - first);
-            let uniform = gpu.uniform("verify", &params(first, count));
-            let row = problem.row_bytes();
-            let offset = io.logits.offset + first * row;
-            let logits = BufferView::range(io.logits.buffer, offset, count * row);
-            let common = [
-                ("params", BufferView::whole(&uniform)),
-                ("requests", BufferView::whole(&requests)),
-                ("tree", io.tree),
-                ("nodes", BufferView::whole(&nodes)),
-                ("masks", io.masks.unwrap_or(unused)),
-                ("logits", logits),
-                ("draft", io.draft.unwrap_or(unused)),
-            ];
-            let mut with_outcome = common.to_vec();
-            with_outcome.push(("outcome", BufferView::whole(&outcome)));
-            parts.push(Part {
-                rows: Dispatch::new(self.rows.clone(), gpu.bind(&self.rows, &common)?),
-                children: Dispatch::new(self.children.clone(), gpu.bind(&self.children, &common)?),
-                joint: Dispatch::new(self.joint.clone(), gpu.bind(&self.joint, &common)?),
-                sample: Dispatch::new(self.sample.clone(), gpu.bind(&self.sample, &with_outcome)?),
-                count: count as u32,
-            });
-        }
-        let uniform = gpu.uniform("verify", &params(0, problem.rows()));
+        let parts = (0..problem.rows())
+            .step_by(step as usize)
+            .map(|first| {
+                let count = step.min(problem.rows() - first);
+                Part::bind(self, io, &shared, first, count)
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        let uniform = gpu.uniform("verify", &params(problem, 0, problem.rows(), (0, 0)));
         let walk = gpu.bind(
             &self.walk,
             &[
@@ -217,15 +179,14 @@ impl Verify {
     /// Records the verification of all requests: statistics, tests, decisions, and the token after them.
     pub fn encode(&self, pass: &mut ComputePass<'_>) {
         for part in &self.parts {
-            part.rows.encode(pass, [part.count, 1, 1]);
-            part.children.encode(pass, [part.count, 1, 1]);
+            part.encode_rows(pass);
         }
         for part in &self.parts {
-            part.joint.encode(pass, [self.problem.batch, 1, 1]);
+            part.encode_joint(pass);
         }
         self.walk.encode(pass, [self.problem.batch, 1, 1]);
         for part in &self.parts {
-            part.sample.encode(pass, [self.problem.batch, 1, 1]);
+            part.encode_sample(pass);
         }
     }
 

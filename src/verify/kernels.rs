@@ -1,7 +1,7 @@
 //! The kernels of verification, as text and bindings.
 
 use crate::attention::Element;
-use crate::gpu::{Binding, Kernel, Source, shader, shared_struct};
+use crate::gpu::{AdapterClass, Binding, Kernel, Source, shader, shared_struct};
 
 use Binding::{Read, Uniform, Write};
 
@@ -19,6 +19,11 @@ shared_struct! {
         pub(super) outcome_words: u32,
         pub(super) part_rows: u32,
         pub(super) tree_stride: u32,
+        pub(super) blocks: u32,
+        pub(super) kinds: u32,
+        pub(super) marks_at: u32,
+        pub(super) first_child: u32,
+        pub(super) end_child: u32,
     }
 }
 
@@ -30,16 +35,79 @@ shared_struct! {
     }
 }
 
-/// Bytes of `NodeState` in `shaders/verify/state.wgsl`.
-pub(super) const NODE_BYTES: u64 = 96;
+/// Bytes of `NodeState` in `shaders/verify/nodes.wgsl`.
+pub(super) const NODE_BYTES: u64 = 88;
 
-/// Invocations of a workgroup that walks rows. On lavapipe too: with 32, a softmax over 262,144 tokens came out
-/// wrong there, as if loops ended early once an invocation had turned them some ten thousand times.
-const LANES: u32 = 256;
+/// Tokens of a row that one workgroup goes through. Blocks begin at its multiples, whatever else there is, so that
+/// sums have the same bits.
+pub(super) const BLOCK: u32 = 4096;
+/// Blocks of the largest vocabulary.
+const MAX_BLOCKS: u32 = super::MAX_VOCABULARY / BLOCK;
+/// Words of the statistics of a block.
+pub(super) const STAT_WORDS: u32 = 4;
+
+const STAT_BYTES: u64 = STAT_WORDS as u64 * 4;
+const REMOVED_BYTES: u64 = BLOCK as u64 / 8;
 const FINALISE_LANES: u32 = 64;
 
-/// `scratch` and `sums` of `shaders/verify/process.wgsl`.
-const SUM_BYTES: u64 = LANES as u64 * 4 + 16 * 4;
+/// Bytes of `sums.wgsl`.
+fn sum_bytes(lanes: u32) -> u64 {
+    u64::from(lanes) * 4 + 16 * 4
+}
+
+/// What the kernels of a problem are compiled for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Form {
+    pub element: Element,
+    /// Penalties or a grammar.
+    pub marked: bool,
+    /// Draft logits.
+    pub drafted: bool,
+    /// One SIMD vector a workgroup, since barriers switch coroutines.
+    pub software: bool,
+}
+
+impl Form {
+    pub fn new(element: Element, marked: bool, drafted: bool, class: AdapterClass) -> Self {
+        Self {
+            element,
+            marked,
+            drafted,
+            software: class == AdapterClass::Software,
+        }
+    }
+
+    fn lanes(self, hardware: u32, software: u32) -> u32 {
+        if self.software { software } else { hardware }
+    }
+
+    /// A kernel with the files that all have which know nodes and tokens.
+    fn kernel(self, name: &str, lanes: u32, bindings: &[Binding]) -> Kernel {
+        let mut full = format!("verify/{name}/{}", self.element.name());
+        for (holds, part) in [(self.marked, "/marks"), (self.drafted, "/drafts")] {
+            if holds {
+                full.push_str(part);
+            }
+        }
+        full.push_str(&format!("/lanes{lanes}"));
+        let marks = match self.marked {
+            true => shader!("verify/marks_words.wgsl"),
+            false => shader!("verify/marks_none.wgsl"),
+        };
+        let draft = match self.drafted {
+            true => shader!("verify/draft_rows.wgsl"),
+            false => shader!("verify/draft_none.wgsl"),
+        };
+        Kernel::new(full, [lanes, 1, 1], VerifyParams::LAYOUT, bindings)
+            .constant("BLOCK", BLOCK)
+            .source(shader!("verify/state.wgsl"))
+            .source(shader!("verify/nodes.wgsl"))
+            .source(shader!("verify/process.wgsl"))
+            .source(logits(self.element))
+            .source(marks)
+            .source(draft)
+    }
+}
 
 fn logits(element: Element) -> Source {
     match element {
@@ -50,61 +118,139 @@ fn logits(element: Element) -> Source {
     }
 }
 
-fn over_rows(name: &str, element: Element, bindings: &[Binding]) -> Kernel {
-    let layout = VerifyParams::LAYOUT;
-    Kernel::new(
-        format!("verify/{name}/{}", element.name()),
-        [LANES, 1, 1],
-        layout,
-        bindings,
-    )
-    .source(shader!("verify/state.wgsl"))
-    .source(shader!("verify/process.wgsl"))
-    .source(logits(element))
+/// Which rows a kernel goes through.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum RowKind {
+    Target,
+    Draft,
 }
 
-pub(super) fn rows(element: Element) -> Kernel {
-    over_rows(
-        "rows",
-        element,
-        &[Uniform, Read, Read, Write, Read, Read, Read],
-    )
-    .source(shader!("verify/rows.wgsl"))
-    .workgroup_bytes(SUM_BYTES + u64::from(LANES) * 8 + 16 * 8)
+impl RowKind {
+    fn source(self) -> Source {
+        match self {
+            Self::Target => shader!("verify/row_target.wgsl"),
+            Self::Draft => shader!("verify/row_draft.wgsl"),
+        }
+    }
+
+    fn name(self, kernel: &str) -> String {
+        match self {
+            Self::Target => format!("{kernel}/target"),
+            Self::Draft => format!("{kernel}/draft"),
+        }
+    }
 }
 
-pub(super) fn children(element: Element) -> Kernel {
-    over_rows(
-        "children",
-        element,
-        &[Uniform, Read, Read, Write, Read, Read, Read],
-    )
-    .source(shader!("verify/children.wgsl"))
-    .workgroup_bytes(SUM_BYTES)
+/// Parameters, requests, trees, nodes, scratch, target and draft logits.
+const COMMON: [Binding; 7] = [Uniform, Read, Read, Write, Write, Read, Read];
+
+/// The kernels that go through logits, each with the bindings of [`COMMON`].
+impl Form {
+    pub fn rows(self, kind: RowKind) -> Kernel {
+        let lanes = self.lanes(256, 8);
+        self.kernel(&kind.name("rows"), lanes, &COMMON)
+            .constant("SLOTS", lanes)
+            .source(kind.source())
+            .source(shader!("verify/stat.wgsl"))
+            .source(shader!("verify/rows.wgsl"))
+            .workgroup_bytes(u64::from(lanes) * STAT_BYTES)
+    }
+
+    pub fn merge(self) -> Kernel {
+        self.kernel("merge", self.lanes(MAX_BLOCKS, 8), &COMMON)
+            .constant("SLOTS", MAX_BLOCKS)
+            .source(shader!("verify/stat.wgsl"))
+            .source(shader!("verify/merge.wgsl"))
+            .workgroup_bytes(u64::from(MAX_BLOCKS) * STAT_BYTES)
+    }
+
+    pub fn cut(self, kind: RowKind) -> Kernel {
+        let lanes = self.lanes(256, 32);
+        self.kernel(&kind.name("cut"), lanes, &COMMON)
+            .source(kind.source())
+            .source(shader!("verify/sums.wgsl"))
+            .source(shader!("verify/cut.wgsl"))
+            // bins, groups and the search of cut.wgsl
+            .workgroup_bytes(sum_bytes(lanes) + 1536 * 4 + 16 * 16 + 32)
+    }
+
+    /// Invocations of the kernels that sum a whole row for a child. Few where there is nothing to sum.
+    fn child_lanes(self) -> u32 {
+        if self.drafted { 256 } else { 16 }
+    }
+
+    fn over_children(self, name: &str) -> Kernel {
+        let lanes = self.child_lanes();
+        self.kernel(name, lanes, &COMMON)
+            .source(shader!("verify/sums.wgsl"))
+            .source(shader!("verify/removed.wgsl"))
+            .source(shader!("verify/pair.wgsl"))
+            .source(shader!("verify/masses.wgsl"))
+            .workgroup_bytes(sum_bytes(lanes) + REMOVED_BYTES)
+    }
+
+    pub fn children(self) -> Kernel {
+        self.over_children("children")
+            .source(shader!("verify/children.wgsl"))
+    }
+
+    pub fn joint(self) -> Kernel {
+        self.over_children("joint")
+            .source(shader!("verify/joint.wgsl"))
+    }
+
+    pub fn rest(self) -> Kernel {
+        let lanes = self.lanes(256, 8);
+        self.kernel("rest", lanes, &COMMON)
+            .constant("SLOTS", lanes)
+            .source(shader!("verify/sums.wgsl"))
+            .source(shader!("verify/removed.wgsl"))
+            .source(shader!("verify/pair.wgsl"))
+            .source(shader!("verify/residual.wgsl"))
+            .source(shader!("verify/stat.wgsl"))
+            .source(shader!("verify/rest.wgsl"))
+            .workgroup_bytes(sum_bytes(lanes) + REMOVED_BYTES + u64::from(lanes) * STAT_BYTES + 4)
+    }
+
+    /// [`COMMON`] and the outcome.
+    pub fn sample(self) -> Kernel {
+        let lanes = self.lanes(256, 8);
+        let mut bindings = COMMON.to_vec();
+        bindings.push(Write);
+        // block_sums, run_sums and the choices of sample.wgsl; one slot of stat.wgsl
+        let choices = u64::from(MAX_BLOCKS) * 8 + u64::from(lanes) * 4 + 32 + STAT_BYTES;
+        self.kernel("sample", lanes, &bindings)
+            .constant("SLOTS", 1)
+            .constant("MAX_BLOCKS", MAX_BLOCKS)
+            .source(shader!("verify/removed.wgsl"))
+            .source(shader!("verify/pair.wgsl"))
+            .source(shader!("verify/residual.wgsl"))
+            .source(shader!("verify/stat.wgsl"))
+            .source(shader!("verify/philox.wgsl"))
+            .source(shader!("verify/sample.wgsl"))
+            .workgroup_bytes(choices + REMOVED_BYTES)
+    }
 }
 
-pub(super) fn joint(element: Element) -> Kernel {
-    over_rows(
-        "joint",
-        element,
-        &[Uniform, Read, Read, Write, Read, Read, Read],
-    )
-    .source(shader!("verify/joint.wgsl"))
-    .workgroup_bytes(SUM_BYTES)
-}
-
-pub(super) fn sample(element: Element) -> Kernel {
-    let bindings = [Uniform, Read, Read, Write, Read, Read, Read, Write];
-    over_rows("sample", element, &bindings)
-        .source(shader!("verify/philox.wgsl"))
-        .source(shader!("verify/sample.wgsl"))
-        .workgroup_bytes(SUM_BYTES + u64::from(LANES) * 4 + 8)
+/// Words of the marks of penalties and grammar.
+pub(super) fn mark(class: AdapterClass) -> Kernel {
+    let lanes = if class == AdapterClass::Software {
+        8
+    } else {
+        256
+    };
+    let bindings = [Uniform, Read, Read, Read, Write];
+    let name = format!("verify/mark/lanes{lanes}");
+    Kernel::new(name, [lanes, 1, 1], VerifyParams::LAYOUT, &bindings)
+        .source(shader!("verify/state.wgsl"))
+        .source(shader!("verify/mark.wgsl"))
 }
 
 pub(super) fn walk() -> Kernel {
     let bindings = [Uniform, Read, Read, Write, Read, Write];
     Kernel::new("verify/walk", [1, 1, 1], VerifyParams::LAYOUT, &bindings)
         .source(shader!("verify/state.wgsl"))
+        .source(shader!("verify/nodes.wgsl"))
         .source(shader!("verify/philox.wgsl"))
         .source(shader!("verify/walk.wgsl"))
 }
@@ -125,16 +271,30 @@ pub(super) fn finalise_groups(batch: u32) -> u32 {
     batch.div_ceil(FINALISE_LANES)
 }
 
-/// Every variant.
-pub(super) fn variants() -> Vec<Kernel> {
-    let mut kernels = vec![walk(), finalise()];
+/// The kernels of one form.
+pub(super) fn of_form(form: Form) -> Vec<Kernel> {
+    let mut kernels = vec![
+        form.rows(RowKind::Target),
+        form.merge(),
+        form.cut(RowKind::Target),
+        form.children(),
+        form.joint(),
+        form.rest(),
+        form.sample(),
+    ];
+    if form.drafted {
+        kernels.extend([form.rows(RowKind::Draft), form.cut(RowKind::Draft)]);
+    }
+    kernels
+}
+
+/// Every variant on a class of adapters.
+pub(super) fn variants(class: AdapterClass) -> Vec<Kernel> {
+    let mut kernels = vec![mark(class), walk(), finalise()];
     for element in Element::FLOATS {
-        kernels.extend([
-            rows(element),
-            children(element),
-            joint(element),
-            sample(element),
-        ]);
+        for (marked, drafted) in [(false, false), (true, false), (false, true), (true, true)] {
+            kernels.extend(of_form(Form::new(element, marked, drafted, class)));
+        }
     }
     kernels
 }

@@ -73,6 +73,7 @@ mod error;
 mod greedy;
 mod kernels;
 mod outcome;
+mod part;
 mod plan;
 mod problem;
 mod request;
@@ -80,6 +81,7 @@ mod rule;
 mod sampling;
 mod verdict;
 pub mod walkthrough;
+mod windows;
 
 pub use call::{Verify, VerifyIo};
 pub use error::VerifyError;
@@ -97,12 +99,12 @@ pub use verdict::Verdict;
 pub use crate::attention::Element;
 
 /// Every variant of the verification kernels: see [`crate::variants`].
-pub(crate) fn variants() -> Vec<crate::gpu::Kernel> {
+pub(crate) fn variants(capabilities: &crate::gpu::Capabilities) -> Vec<crate::gpu::Kernel> {
     let mut kernels = vec![
         greedy::kernel(64),
         greedy::kernel(1024),
         greedy::finish_kernel(),
     ];
-    kernels.extend(kernels::variants());
+    kernels.extend(kernels::variants(capabilities.class));
     kernels
 }

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{VerifyError, VerifyProblem, kernels};
-use crate::gpu::{Gpu, Pipeline};
+use super::kernels::{self, Form, RowKind};
+use super::{VerifyError, VerifyProblem, part};
+use crate::gpu::{Gpu, Kernel, Pipeline};
 
 /// A planned problem: sizes and limits checked, nothing compiled yet.
 #[derive(Clone, Debug)]
@@ -18,7 +19,9 @@ pub struct VerifyPlan {
 fn part_rows(gpu: &Gpu, problem: &VerifyProblem) -> Result<u64, VerifyError> {
     let limits = &gpu.capabilities().limits;
     let most = u64::from(limits.max_compute_workgroups_per_dimension);
-    let fitting = (limits.max_storage_buffer_binding_size / problem.row_bytes()).min(most);
+    // Scratch is bound with the rows; a row of it is larger only where the vocabulary is tiny.
+    let row = problem.row_bytes().max(part::scratch_words(problem, 1) * 4);
+    let fitting = (limits.max_storage_buffer_binding_size / row).min(most);
     if fitting >= problem.rows() {
         return Ok(problem.rows());
     }
@@ -49,20 +52,32 @@ impl Gpu {
     /// [`GpuError::LimitExceeded`](crate::gpu::GpuError::LimitExceeded) through [`VerifyError::Gpu`].
     pub fn plan_verify(&self, problem: &VerifyProblem) -> Result<VerifyPlan, VerifyError> {
         problem.check()?;
-        for kernel in kernels::variants() {
-            kernel.check(self.capabilities())?;
-        }
-        Ok(VerifyPlan {
+        let plan = VerifyPlan {
             gpu: self.clone(),
             problem: *problem,
             part_rows: part_rows(self, problem)?,
-        })
+        };
+        for kernel in kernels::of_form(plan.form()) {
+            kernel.check(self.capabilities())?;
+        }
+        Ok(plan)
     }
 }
 
 impl VerifyPlan {
     pub(super) fn gpu(&self) -> &Gpu {
         &self.gpu
+    }
+
+    fn form(&self) -> Form {
+        let class = self.gpu.capabilities().class;
+        let problem = &self.problem;
+        Form::new(
+            problem.element,
+            problem.mask_rows() > 0,
+            problem.draft_rows > 0,
+            class,
+        )
     }
 
     /// The problem that was planned.
@@ -80,14 +95,29 @@ impl VerifyPlan {
     /// # Errors
     /// [`GpuError::Compile`](crate::gpu::GpuError::Compile).
     pub async fn prepare(&self) -> Result<PreparedVerify, VerifyError> {
-        let element = self.problem.element;
+        let form = self.form();
+        let class = self.gpu.capabilities().class;
+        let (has_marks, has_draft) = (form.marked, form.drafted);
+        let draft = async |kernel: Kernel| match has_draft {
+            true => self.gpu.pipeline(&kernel).await.map(Some),
+            false => Ok(None),
+        };
         Ok(PreparedVerify {
             plan: self.clone(),
-            rows: self.gpu.pipeline(&kernels::rows(element)).await?,
-            children: self.gpu.pipeline(&kernels::children(element)).await?,
-            joint: self.gpu.pipeline(&kernels::joint(element)).await?,
+            mark: match has_marks {
+                true => Some(self.gpu.pipeline(&kernels::mark(class)).await?),
+                false => None,
+            },
+            rows: self.gpu.pipeline(&form.rows(RowKind::Target)).await?,
+            draft_rows: draft(form.rows(RowKind::Draft)).await?,
+            merge: self.gpu.pipeline(&form.merge()).await?,
+            cut: self.gpu.pipeline(&form.cut(RowKind::Target)).await?,
+            draft_cut: draft(form.cut(RowKind::Draft)).await?,
+            children: self.gpu.pipeline(&form.children()).await?,
+            joint: self.gpu.pipeline(&form.joint()).await?,
             walk: self.gpu.pipeline(&kernels::walk()).await?,
-            sample: self.gpu.pipeline(&kernels::sample(element)).await?,
+            rest: self.gpu.pipeline(&form.rest()).await?,
+            sample: self.gpu.pipeline(&form.sample()).await?,
             finalise: self.gpu.pipeline(&kernels::finalise()).await?,
         })
     }
@@ -97,10 +127,16 @@ impl VerifyPlan {
 #[derive(Clone, Debug)]
 pub struct PreparedVerify {
     pub(super) plan: VerifyPlan,
+    pub(super) mark: Option<Arc<Pipeline>>,
     pub(super) rows: Arc<Pipeline>,
+    pub(super) draft_rows: Option<Arc<Pipeline>>,
+    pub(super) merge: Arc<Pipeline>,
+    pub(super) cut: Arc<Pipeline>,
+    pub(super) draft_cut: Option<Arc<Pipeline>>,
     pub(super) children: Arc<Pipeline>,
     pub(super) joint: Arc<Pipeline>,
     pub(super) walk: Arc<Pipeline>,
+    pub(super) rest: Arc<Pipeline>,
     pub(super) sample: Arc<Pipeline>,
     pub(super) finalise: Arc<Pipeline>,
 }

@@ -75,6 +75,7 @@ pub fn options() -> DecoderOptions {
         max_draft: 7,
         cache: Element::F32,
         page: None,
+        sequences: 1,
     }
 }
 

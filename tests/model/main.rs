@@ -2,6 +2,7 @@
 
 #[path = "../gpu/adapters.rs"]
 mod adapters;
+mod batch;
 mod decoder;
 mod dequantised;
 mod families;
@@ -9,6 +10,8 @@ mod format;
 mod fuzz_seed;
 #[path = "../support/gguf_writer.rs"]
 mod gguf_writer;
+#[cfg(feature = "grammar")]
+mod grammar;
 mod hugging_face;
 mod llama_cpp_tokens;
 mod mtp;

@@ -18,8 +18,8 @@ use crate::{
 };
 
 const VOCABULARY: usize = 4;
-const PROMPT: [u32; 3] = [1, 3, 2];
-const WARM: Sampling = Sampling {
+pub const PROMPT: [u32; 3] = [1, 3, 2];
+pub const WARM: Sampling = Sampling {
     temperature: 1.5,
     top_k: 0,
     top_p: 1.0,
@@ -29,7 +29,7 @@ const WARM: Sampling = Sampling {
 };
 
 /// A model of four tokens, on the GPU and in f64.
-fn model(gpu: &TestGpu) -> (Session, twin::Decoder) {
+pub fn model(gpu: &TestGpu) -> (Session, twin::Decoder) {
     let config = twin::DecoderConfig {
         vocab: VOCABULARY,
         ..config()
@@ -47,7 +47,7 @@ fn model(gpu: &TestGpu) -> (Session, twin::Decoder) {
 }
 
 /// Drafts the same tree at every step, chosen without chance: two children, the first with two of its own.
-struct Always;
+pub struct Always;
 
 impl Drafter for Always {
     fn name(&self) -> &str {
@@ -76,8 +76,12 @@ fn answer(session: &mut Session, tokens: usize, choice: TokenChoice) -> Vec<u32>
     stream.map(|token| token.unwrap().id).collect()
 }
 
-/// Probability of every text of three tokens, from the twin.
-fn law(twin: &mut twin::Decoder) -> HashMap<Vec<u32>, f64> {
+/// Probability of every text of three tokens, from the twin; `process` changes the weights of the tokens after a
+/// text.
+pub fn law(
+    twin: &mut twin::Decoder,
+    process: impl Fn(&[u32], &mut [f64]),
+) -> HashMap<Vec<u32>, f64> {
     let mut texts = HashMap::from([(Vec::new(), 1.0)]);
     for _ in 0..3 {
         let mut longer = HashMap::new();
@@ -89,7 +93,8 @@ fn law(twin: &mut twin::Decoder) -> HashMap<Vec<u32>, f64> {
             let weights = logits
                 .iter()
                 .map(|x| (x / f64::from(WARM.temperature)).exp());
-            let weights: Vec<f64> = weights.collect();
+            let mut weights: Vec<f64> = weights.collect();
+            process(&text, &mut weights);
             let sum: f64 = weights.iter().sum();
             for (token, weight) in weights.iter().enumerate() {
                 let text = [&text[..], &[token as u32]].concat();
@@ -103,7 +108,7 @@ fn law(twin: &mut twin::Decoder) -> HashMap<Vec<u32>, f64> {
 
 /// Chi-squared of `texts` against `law` over the value that it passes once in 1e9 times; texts that are
 /// expected less than five times count as one.
-fn misfit(texts: &[Vec<u32>], law: &HashMap<Vec<u32>, f64>) -> f64 {
+pub fn misfit(texts: &[Vec<u32>], law: &HashMap<Vec<u32>, f64>) -> f64 {
     let mut counts: HashMap<&Vec<u32>, f64> = HashMap::new();
     for text in texts {
         *counts.entry(text).or_default() += 1.0;
@@ -139,7 +144,7 @@ fn sampled_text_has_the_models_law_with_and_without_drafts() {
             return;
         }
         let (mut session, mut twin) = model(gpu);
-        let law = law(&mut twin);
+        let law = law(&mut twin, |_, _| ());
         assert!((law.values().sum::<f64>() - 1.0).abs() < 1e-9);
         let mut misfit_of = |drafter: Box<dyn Drafter>, rule: Rule| {
             session.set_drafter(drafter);
@@ -163,6 +168,61 @@ fn sampled_text_has_the_models_law_with_and_without_drafts() {
         });
         let lossy = misfit_of(Box::new(Always), lossy);
         assert!(lossy > 1.0, "{}: {lossy} with a lossy rule", gpu.name);
+    });
+}
+
+/// Drafts the same chain at every step, chosen without chance.
+struct Straight;
+
+impl Drafter for Straight {
+    fn name(&self) -> &str {
+        "straight"
+    }
+
+    fn draft(&mut self, context: &DraftContext<'_>) -> Result<Drafted, DraftError> {
+        let chain = &[0, 2][..context.max_depth.min(2)];
+        Ok(Drafted::OnHost(DraftTree::chain(context.root()?, chain)?))
+    }
+}
+
+#[test]
+fn block_verification_after_top_p_has_the_law_of_what_is_left() {
+    on_every_adapter(|gpu| {
+        if gpu.is_slow() || !gpu.name.contains("all features") {
+            return;
+        }
+        let (mut session, mut twin) = model(gpu);
+        // The fewest likeliest tokens that sum to 0.8.
+        let nucleus = |_: &[u32], weights: &mut [f64]| {
+            let sum: f64 = weights.iter().sum();
+            let mut order: Vec<usize> = (0..weights.len()).collect();
+            order.sort_by(|&a, &b| weights[b].total_cmp(&weights[a]));
+            let mut before = 0.0;
+            for token in order {
+                let own = weights[token] / sum;
+                if before >= 0.8 {
+                    weights[token] = 0.0;
+                }
+                before += own;
+            }
+        };
+        let cut = law(&mut twin, nucleus);
+        let whole = law(&mut twin, |_, _| ());
+        assert!(cut.values().any(|p| *p == 0.0), "nothing was cut");
+        session.set_drafter(Box::new(Straight));
+        let sampling = Sampling { top_p: 0.8, ..WARM };
+        let choice = |seed| TokenChoice {
+            rule: Rule::Block,
+            ..TokenChoice::sampled(sampling, seed)
+        };
+        let texts: Vec<Vec<u32>> = (0..1000)
+            .map(|seed| answer(&mut session, 3, choice(seed)))
+            .collect();
+        assert!(texts.iter().all(|text| cut[text] > 0.0), "{}", gpu.name);
+        let ratio = misfit(&texts, &cut);
+        assert!(ratio < 1.0, "{}: {ratio}", gpu.name);
+        // The test sees a wrong law.
+        assert!(misfit(&texts, &whole) > 1.0, "{}", gpu.name);
     });
 }
 

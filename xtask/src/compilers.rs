@@ -1,15 +1,14 @@
 //! Compilers of other APIs, brought here for `cargo xtask portability`.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 
 use crate::apt::{Apt, by_hand};
 use crate::package::Form;
 use crate::packaged_file::PackagedFile;
-use crate::{cache_folder, repository, test_adapters, vulkan_driver};
+use crate::{cache_folder, npm, repository, test_adapters, vulkan_driver};
 
 /// DirectX's shader compiler (University of Illinois/NCSA licence), which Microsoft builds for Linux too.
 const DXC: PackagedFile = PackagedFile {
@@ -23,7 +22,6 @@ const DXC: PackagedFile = PackagedFile {
 };
 
 const SPIRV_TOOLS: &[&str] = &["spirv-tools"];
-const NODE: &[&str] = &["nodejs", "npm"];
 
 /// Variables for the program `portability` that name the compilers. On Linux for x86-64, where all can be had, one
 /// that is missing is an error; elsewhere it is said and left out.
@@ -62,12 +60,10 @@ fn dxc() -> Result<Vec<Found>> {
 }
 
 fn tint() -> Result<Vec<Found>> {
-    if !runs("node") || !runs("npm") {
-        install(NODE)?;
-        ensure!(runs("node") && runs("npm"), "node and npm do not run");
-    }
-    let folder = repository::root().join("portability");
-    install_npm_packages(&folder)?;
+    npm::ensure_node()?;
+    // The npm package's own tests run on Dawn too.
+    let folder = repository::root().join("wasm");
+    npm::install(&folder)?;
     let mut set = vec![(
         "SUNFLECK_DAWN",
         folder.join("node_modules").into_os_string(),
@@ -80,26 +76,6 @@ fn tint() -> Result<Vec<Found>> {
         set.extend(vulkan_driver::only(&[&driver]));
     }
     Ok(set)
-}
-
-/// What package-lock.json says, unless it is there already.
-fn install_npm_packages(folder: &Path) -> Result<()> {
-    let lock = folder.join("package-lock.json");
-    let installed = folder.join("node_modules").join(".package-lock.json");
-    let newer = |path: &PathBuf| std::fs::metadata(path).and_then(|metadata| metadata.modified());
-    if matches!((newer(&installed), newer(&lock)), (Ok(installed), Ok(lock)) if installed >= lock) {
-        return Ok(());
-    }
-    eprintln!("running npm ci in {}", folder.display());
-    let status = Command::new("npm")
-        .args(["ci", "--no-audit", "--no-fund", "--loglevel=error"])
-        .current_dir(folder)
-        .stdin(Stdio::null())
-        .stdout(std::io::stderr())
-        .status()
-        .context("npm does not start")?;
-    ensure!(status.success(), "npm ci failed ({status})");
-    Ok(())
 }
 
 fn install(packages: &[&str]) -> Result<()> {

@@ -8,10 +8,13 @@ use std::process::ExitCode;
 mod adapter;
 mod apt;
 mod arguments;
+mod browsers;
 mod cache_folder;
 mod compilers;
+mod licences;
 mod model;
 mod model_lock;
+mod npm;
 mod pack;
 mod package;
 mod packaged_file;
@@ -23,6 +26,9 @@ mod test_adapters;
 mod toolchain;
 mod verbs;
 mod vulkan_driver;
+mod web_demo;
+mod web_package;
+mod web_tests;
 
 use arguments::Request;
 
@@ -45,6 +51,8 @@ fn main() -> ExitCode {
         Request::Bench(request) => verbs::bench::run(&request),
         Request::Pack(request) => verbs::pack::run(&request),
         Request::Portability => verbs::portability::run(),
+        Request::Demo(port) => verbs::demo::run(port),
+        Request::PackageWeb => verbs::package_web::run(),
         Request::Setup => verbs::setup::run(),
     };
     outcome.unwrap_or_else(|error| {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use sunfleck::attention::Element;
 
-use crate::{color::ColorWhen, sampling::Sampling};
+use crate::{color::ColorWhen, sampling::Sampling, tree_size::TreeSize};
 
 /// Text generation with speculative decoding on any GPU.
 #[derive(Debug, Parser)]
@@ -31,14 +31,25 @@ pub enum Command {
 pub struct Generate {
     /// The prompt; `-` reads it from standard input.
     #[arg(
-        required_unless_present_any = ["prompt_tokens", "interactive"],
-        conflicts_with = "prompt_tokens"
+        required_unless_present_any = ["prompt_tokens", "prompts", "interactive"],
+        conflicts_with_all = ["prompt_tokens", "prompts"]
     )]
     pub prompt: Option<String>,
 
     /// A file with the prompt as a JSON array of token ids, used as it is.
     #[arg(long, value_name = "FILE")]
     pub prompt_tokens: Option<PathBuf>,
+
+    /// A file with a prompt a line: several are answered at once, and each answer is printed as a line of JSON
+    /// when it has ended.
+    #[arg(long, value_name = "FILE",
+          conflicts_with_all = ["prompt_tokens", "interactive", "load_session", "save_session", "tree",
+                                "context_shift", "json"])]
+    pub prompts: Option<PathBuf>,
+
+    /// With --prompts: how many are answered at once.
+    #[arg(long, default_value_t = 4, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=64))]
+    pub at_once: u32,
 
     /// Chat: read turn after turn from standard input, the prompt first if there is one. Ctrl-C ends an answer,
     /// Ctrl-D the chat; /help lists the commands.
@@ -73,6 +84,15 @@ pub struct Generate {
     #[arg(long, value_enum, default_value_t = DrafterName::Ngram)]
     pub drafter: DrafterName,
 
+    /// How much is drafted at a time: `chain:K` for chains of K tokens, N for trees of N nodes, or `auto` for
+    /// what gives most tokens a second here, which may be nothing [default: what suits the drafter].
+    #[arg(long, value_name = "auto|chain:K|N")]
+    pub tree: Option<TreeSize>,
+
+    /// Tell after the answer what `--tree auto` measured, counted and chose, and why.
+    #[arg(long, requires = "tree")]
+    pub explain: bool,
+
     /// For --drafter mtp: weights trained for this model.
     #[arg(
         long,
@@ -94,6 +114,11 @@ pub struct Generate {
 
     #[command(flatten)]
     pub sampling: Sampling,
+
+    /// Restrict the answer: FILE is a JSON schema if its name ends in .json, else a regular expression that the
+    /// whole answer has to match.
+    #[arg(long, value_name = "FILE", conflicts_with = "prompt_tokens")]
+    pub grammar: Option<PathBuf>,
 
     /// End the answer before this text; may be given several times.
     #[arg(long, value_name = "TEXT")]
@@ -226,6 +251,12 @@ mod tests {
             "sunfleck generate hello --model m.gguf --accept luck",
             "sunfleck generate hello --model m.gguf --log-probabilities",
             "sunfleck generate hello --model m.gguf --color sometimes",
+            "sunfleck generate hello --model m.gguf --prompts lines.txt",
+            "sunfleck generate --prompts lines.txt --model m.gguf --interactive",
+            "sunfleck generate --prompts lines.txt --model m.gguf --at-once 1",
+            "sunfleck generate hello --model m.gguf --tree wide",
+            "sunfleck generate hello --model m.gguf --explain",
+            "sunfleck generate hello --model m.gguf --grammar",
             "sunfleck generate --interactive --json --model m.gguf",
         ] {
             assert!(parse(line).is_err(), "{line}");

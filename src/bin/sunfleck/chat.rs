@@ -49,9 +49,17 @@ impl<'a> Turns<'a> {
         })
     }
 
+    /// Tokens of the first turn of a conversation.
+    pub fn first(&self, text: &str) -> Result<Vec<u32>, Box<dyn Error>> {
+        self.after(None, text)
+    }
+
     /// Tokens of a turn: the whole prompt in an empty session, otherwise only what follows.
     pub fn tokens(&self, session: &Session, text: &str) -> Result<Vec<u32>, Box<dyn Error>> {
-        let last = session.tokens().last().copied();
+        self.after(session.tokens().last().copied(), text)
+    }
+
+    fn after(&self, last: Option<u32>, text: &str) -> Result<Vec<u32>, Box<dyn Error>> {
         Ok(match (&self.template, last) {
             (Some(template), None) => template.user_turn(self.tokenizer, text)?,
             (Some(template), last) => template.next_turn(self.tokenizer, last, text)?,

@@ -9,8 +9,8 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use sunfleck::{
-    draft::{Drafter, MtpDrafter, MtpOptions, NgramDrafter, NgramOptions, NoDrafter},
-    generate::{CancelHandle, GenerateOptions, Session, TokenChoice},
+    draft::{Auto, Drafter, MtpDrafter, MtpOptions, NgramDrafter, NgramOptions, NoDrafter},
+    generate::{Batch, CancelHandle, GenerateOptions, Session, TokenChoice},
     gpu::Gpu,
     model::{Decoder, DecoderOptions, Gguf, Tokenizer, TokenizerError, gguf, hugging_face},
 };
@@ -21,8 +21,11 @@ use crate::{
     arguments::{DrafterName, Generate},
     chat::{Chat, Turns},
     color::Palette,
+    costs_file, grammar,
+    prompts::{self, Prompts},
     report::Report,
     session_file,
+    tree_size::TreeSize,
 };
 
 /// Exit status after Ctrl-C, as shells have it.
@@ -78,8 +81,16 @@ async fn answer(
         Err(error) => return Err(in_file(&error).into()),
     };
     let text = text(arguments)?;
+    let prompts = (arguments.prompts.as_deref())
+        .map(prompts::read)
+        .transpose()?;
     let turns = match (&tokenizer, &arguments.prompt_tokens) {
         (Some(tokenizer), None) => Some(Turns::new(arguments, &gguf, tokenizer)?),
+        _ => None,
+    };
+
+    let grammar = match (&arguments.grammar, &tokenizer) {
+        (Some(path), Some(tokenizer)) => Some(grammar::read(path, tokenizer)?),
         _ => None,
     };
 
@@ -91,6 +102,13 @@ async fn answer(
         page: arguments.page,
         ..Default::default()
     };
+    let options = DecoderOptions {
+        sequences: prompts.as_ref().map_or(1, |_| arguments.at_once),
+        max_draft: (arguments.tree)
+            .map_or(0, TreeSize::max_draft)
+            .max(options.max_draft),
+        ..options
+    };
     let bar = progress_bar("loading", "{bytes}/{total_bytes} {eta}");
     let decoder = Decoder::load(&gpu, &gguf, &mut reader, options, &mut |done, total| {
         bar.set_length(total);
@@ -101,25 +119,55 @@ async fn answer(
     bar.finish_and_clear();
     device.check()?;
 
+    let end_tokens = (tokenizer.as_ref())
+        .map(Tokenizer::end_tokens)
+        .unwrap_or_default();
+    let generate_options = GenerateOptions {
+        max_tokens: arguments.max_tokens,
+        end_tokens,
+        choice,
+        grammar,
+        context_shift: arguments.context_shift,
+    };
+    if let (Some(prompts), Some(turns), Some(tokenizer)) = (&prompts, &turns, &tokenizer) {
+        let run = Prompts {
+            prompts,
+            turns,
+            tokenizer,
+            options: &generate_options,
+            stops: &arguments.stop,
+            cancel: interrupted,
+            device: &device,
+        };
+        let mut batch = Batch::new(&gpu, decoder).await?;
+        run.answer(&mut batch, &|| host_drafter(arguments)).await?;
+        return Ok(exit_code(interrupted));
+    }
+
     let drafter: Box<dyn Drafter> = match arguments.drafter {
         DrafterName::None => Box::new(NoDrafter),
-        DrafterName::Ngram => Box::new(NgramDrafter::new(NgramOptions::default())?),
+        DrafterName::Ngram => Box::new(NgramDrafter::new(ngram(arguments.tree))?),
         DrafterName::Mtp => Box::new(mtp(arguments, &gpu, &decoder, &gguf, &mut reader).await?),
     };
-    let mut session = Session::new(&gpu, decoder, drafter);
+    let bounded = match arguments.tree {
+        Some(size) => size.bound(drafter),
+        None => drafter,
+    };
+    let mut session = Session::new(&gpu, decoder, bounded);
+    if arguments.tree == Some(TreeSize::Auto) {
+        let (costs, measured) = costs_file::costs(&mut session, &device.info).await?;
+        device.check()?;
+        if arguments.explain && measured {
+            eprintln!("measured what steps cost here");
+        }
+        let inner = session.set_drafter(Box::new(NoDrafter));
+        session.set_drafter(Box::new(Auto::new(inner, costs)));
+    }
     if let Some(path) = &arguments.load_session {
         session_file::load(&mut session, path)?;
     }
     let drafter = session.drafter().to_owned();
-    let options = GenerateOptions {
-        max_tokens: arguments.max_tokens,
-        end_tokens: tokenizer
-            .as_ref()
-            .map(Tokenizer::end_tokens)
-            .unwrap_or_default(),
-        choice,
-        context_shift: arguments.context_shift,
-    };
+    let options = generate_options;
     let palette = Palette::new(arguments.color, std::io::stdout().is_terminal());
     if let (true, Some(turns)) = (arguments.interactive, &turns) {
         let mut chat = Chat {
@@ -134,6 +182,7 @@ async fn answer(
         };
         chat.run(text.as_deref(), &mut std::io::stdin().lock())
             .await?;
+        explain(arguments, &session);
         save(arguments, &session).await?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -173,10 +222,47 @@ async fn answer(
     } else {
         eprint!("\n{}", report.table());
     }
-    Ok(match interrupted.is_cancelled() {
+    explain(arguments, &session);
+    Ok(exit_code(interrupted))
+}
+
+fn exit_code(interrupted: &CancelHandle) -> ExitCode {
+    match interrupted.is_cancelled() {
         true => ExitCode::from(INTERRUPTED),
         false => ExitCode::SUCCESS,
-    })
+    }
+}
+
+/// A drafter of its own for each of several answers.
+fn host_drafter(arguments: &Generate) -> Result<Box<dyn Drafter>, String> {
+    match arguments.drafter {
+        DrafterName::None => Ok(Box::new(NoDrafter)),
+        DrafterName::Ngram => match NgramDrafter::new(NgramOptions::default()) {
+            Ok(drafter) => Ok(Box::new(drafter)),
+            Err(error) => Err(error.to_string()),
+        },
+        _ => Err("with --prompts drafts come from --drafter ngram or none".to_owned()),
+    }
+}
+
+/// How n-gram look-up searches, for chains or for trees.
+fn ngram(tree: Option<TreeSize>) -> NgramOptions {
+    let usual = NgramOptions::default();
+    match tree {
+        None => usual,
+        Some(size) => NgramOptions {
+            matches: if size.has_branches() {
+                4
+            } else {
+                usual.matches
+            },
+            max_tokens: match size {
+                TreeSize::Chain(tokens) => tokens,
+                _ => usual.max_tokens,
+            },
+            ..usual
+        },
+    }
 }
 
 /// The MTP module that the arguments name.
@@ -193,6 +279,11 @@ async fn mtp<R: Read + Seek>(
     let weights_path = weights_path.ok_or("--drafter mtp needs --drafter-weights")?;
     let weights = read(weights_path)?;
     let mut options = MtpOptions::default();
+    options.tokens = match arguments.tree {
+        Some(TreeSize::Chain(tokens)) => tokens,
+        Some(TreeSize::Auto) => 2 * options.tokens,
+        _ => options.tokens,
+    };
     if let Some(path) = &arguments.draft_vocabulary {
         options.vocabulary = serde_json::from_slice(&read(path)?)
             .map_err(|error| format!("{}: no list of token ids: {error}", path.display()))?;
@@ -229,6 +320,21 @@ fn text(arguments: &Generate) -> Result<Option<String>, Box<dyn Error>> {
         }
         text => Ok(text.map(str::to_owned)),
     }
+}
+
+/// Tells what `--tree auto` chose in the end; with `--explain` also by which costs and rates.
+fn explain(arguments: &Generate, session: &Session) {
+    let text = match (session.explain(), arguments.explain) {
+        (None, false) => return,
+        (None, true) => "tree        of a fixed size: nothing was decided\n".to_owned(),
+        (Some(text), true) => text,
+        (Some(text), false) => {
+            let choice = text.lines().filter(|line| line.starts_with("choice"));
+            choice.map(|line| format!("{line}\n")).collect()
+        }
+    };
+    let lines = text.lines().map(|line| format!("  {line}\n"));
+    eprint!("{}", lines.collect::<String>());
 }
 
 async fn save(arguments: &Generate, session: &Session) -> Result<(), Box<dyn Error>> {

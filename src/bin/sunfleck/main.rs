@@ -5,10 +5,14 @@ mod answer;
 mod arguments;
 mod chat;
 mod color;
+mod costs_file;
 mod generate;
+mod grammar;
+mod prompts;
 mod report;
 mod sampling;
 mod session_file;
+mod tree_size;
 
 use std::process::ExitCode;
 

@@ -6,6 +6,17 @@ use sunfleck::{
     wgpu::AdapterInfo,
 };
 
+/// Why an answer ended, in a word.
+pub fn finish_name(finish: Option<Finish>) -> &'static str {
+    match finish {
+        Some(Finish::EndToken) => "end",
+        Some(Finish::MaxTokens) => "max_tokens",
+        Some(Finish::ContextFull) => "context_full",
+        Some(Finish::StopString) => "stop",
+        _ => "interrupted",
+    }
+}
+
 /// An answer and how it came about.
 pub struct Report<'a> {
     pub adapter: &'a AdapterInfo,
@@ -64,13 +75,7 @@ impl Report<'_> {
     }
 
     fn finish_name(&self) -> &'static str {
-        match self.finish {
-            Some(Finish::EndToken) => "end",
-            Some(Finish::MaxTokens) => "max_tokens",
-            Some(Finish::ContextFull) => "context_full",
-            Some(Finish::StopString) => "stop",
-            _ => "interrupted",
-        }
+        finish_name(self.finish)
     }
 
     /// The table that closes an answer.

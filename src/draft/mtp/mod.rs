@@ -12,7 +12,8 @@ mod module;
 use std::io::{Read, Seek};
 
 use super::{
-    DraftContext, DraftError, Drafted, Drafter, DrafterLoadError, Recording, weights::WeightFile,
+    DraftContext, DraftCost, DraftError, DraftLimits, Drafted, Drafter, DrafterLoadError,
+    Recording, weights::WeightFile,
 };
 use crate::{
     gpu::Gpu,
@@ -118,6 +119,10 @@ impl MtpDrafter {
 impl Drafter for MtpDrafter {
     fn name(&self) -> &str {
         "mtp"
+    }
+
+    fn limits(&self) -> DraftLimits {
+        DraftLimits::new(self.tokens + 1, self.tokens, false, DraftCost::PerLevel)
     }
 
     fn draft(&mut self, context: &DraftContext<'_>) -> Result<Drafted, DraftError> {

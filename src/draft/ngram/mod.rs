@@ -125,7 +125,10 @@ impl Drafter for NgramDrafter {
         let continuations: Vec<Vec<u32>> = self
             .index
             .occurrences(committed)
-            .take(self.options.matches)
+            .take(match context.branches {
+                true => self.options.matches,
+                false => 1,
+            })
             .map(|end| continuation(committed, end, length))
             .collect();
         let tree = DraftTree::merge(root, &continuations, max_nodes)?;

@@ -7,6 +7,7 @@ use wgpu::Buffer;
 use super::{
     Decoder, DecoderOptions,
     activations::{Activations, stride},
+    batch::BatchBuilder,
     head::Head,
     layer::Stack,
     layer_weights::{LayerWeights, block},
@@ -58,6 +59,7 @@ impl Decoder {
         h.check_tensors(gguf)?;
         let options = DecoderOptions {
             context: options.context.clamp(1, h.context_length),
+            sequences: options.sequences.max(1),
             prompt_rows: options
                 .prompt_rows
                 .max(options.max_draft + 1)
@@ -105,10 +107,15 @@ impl Decoder {
             blob: &blob,
             depth,
         };
+        let mut batch = BatchBuilder::new(gpu, &h, &options, apart).await?;
         let mut layers = Vec::new();
         for i in 0..h.block_count {
             let weights = LayerWeights::load(i, &h, &mut loader).await?;
             layers.push(stack.layer(i, &weights).await?);
+            if let Some(batch) = &mut batch {
+                let rope = (rope, &table);
+                batch.add_layer(gpu, &h, i, &weights, rope, &blob).await?;
+            }
         }
         let norm_weight = loader.vector("output_norm.weight").await?;
         // Without a head of its own the model uses the embedding matrix (tied weights).
@@ -128,6 +135,13 @@ impl Decoder {
         .await?;
         let [embedding] = embedding.as_slice() else {
             return Err(LoadError::Empty);
+        };
+        let batch = match batch {
+            Some(batch) => {
+                let (norm, head) = (&norm_weight, &head_weights);
+                Some(batch.finish(gpu, &h, embedding, norm, head).await?)
+            }
+            None => None,
         };
         let verifier = GreedyVerifier::new(
             gpu,
@@ -151,6 +165,7 @@ impl Decoder {
             paging: Paging::new(&cache)?,
             cache,
             verifier,
+            batch,
             bytes: gpu.allocated_bytes() - allocated_before,
             fingerprint: loader.fingerprint().of_model(&h),
             step,

@@ -9,7 +9,7 @@ use super::{
     plans::{LayerAttention, Plans},
 };
 use crate::{
-    attention::AttentionIo,
+    attention::CacheIo,
     cache::{Append, AppendIo, AppendShape, KvCache, RopeShape},
     gpu::{BufferView, Gpu},
     model::{Hyperparameters, LoadError},
@@ -81,6 +81,17 @@ pub(crate) async fn linears(
 impl Stack<'_> {
     /// Compiles and binds a layer with `weights` that appends to layer `i` of the cache.
     pub async fn layer(&self, i: u32, weights: &LayerWeights) -> Result<Layer, LoadError> {
+        self.layer_over(i, weights, self.step.view()).await
+    }
+
+    /// As [`layer`](Self::layer), where `lengths` says how the step's rows belong to sequences: `[sequence]` of rows,
+    /// committed keys, rows before the sequence's first, and keys before it.
+    pub async fn layer_over(
+        &self,
+        i: u32,
+        weights: &LayerWeights,
+        lengths: BufferView<'_>,
+    ) -> Result<Layer, LoadError> {
         let (gpu, h, step, a) = (self.gpu, self.h, self.step, self.activations);
         let width = h.embedding_length;
         let query_width = h.head_count * h.key_length;
@@ -131,8 +142,8 @@ impl Stack<'_> {
                 }
                 None => None,
             },
-            append: self.append(i).await?,
-            attention: self.attention(i)?,
+            append: self.append(i, lengths).await?,
+            attention: self.attention(i, lengths)?,
             attention_output: linears(
                 gpu,
                 &weights.attention_output,
@@ -157,7 +168,7 @@ impl Stack<'_> {
         }
     }
 
-    async fn append(&self, i: u32) -> Result<Append, LoadError> {
+    async fn append(&self, i: u32, lengths: BufferView<'_>) -> Result<Append, LoadError> {
         let interval = self.h.architecture.no_rope_interval();
         let without = interval.is_some_and(|interval| (i + 1).is_multiple_of(interval));
         let rope = RopeShape {
@@ -172,7 +183,7 @@ impl Stack<'_> {
             max_rows: self.activations.rows,
         };
         let io = AppendIo {
-            sequences: self.step.view(),
+            sequences: lengths,
             depth: self.depth,
             table: BufferView::whole(self.table),
             x: BufferView::whole(&self.activations.qkv),
@@ -180,22 +191,16 @@ impl Stack<'_> {
         Ok(Append::new(self.gpu, self.cache, i, &shape, &io).await?)
     }
 
-    fn attention(&self, i: u32) -> Result<LayerAttention, LoadError> {
-        let (Some(key), Some(value)) = (self.cache.keys(i), self.cache.values(i)) else {
-            return Err(LoadError::Empty);
-        };
-        let io = AttentionIo {
+    fn attention(&self, i: u32, lengths: BufferView<'_>) -> Result<LayerAttention, LoadError> {
+        let io = CacheIo {
             query: BufferView::whole(&self.activations.qkv),
-            key,
-            value,
             output: BufferView::whole(&self.activations.attended),
             lse: None,
             bias: None,
-            lengths: self.step.view(),
+            lengths,
             tree: None,
-            pages: self.cache.page_table(),
         };
-        self.plans.bind(&io, self.blob)
+        self.plans.bind(self.cache, i, &io, self.blob)
     }
 
     async fn gate_up(&self, weights: &GateUpWeights) -> Result<GateUp, LoadError> {
@@ -224,6 +229,18 @@ impl Stack<'_> {
 impl Layer {
     /// Records the layer for `rows` rows, with at most `keys` keys in the cache after it.
     pub fn encode(&self, pass: &mut ComputePass<'_>, rows: u32, keys: u32, kind: StepKind) {
+        self.encode_batch(pass, rows, rows, keys, kind);
+    }
+
+    /// As [`encode`](Self::encode), for `rows` rows of several sequences, of which one has at most `each`.
+    pub fn encode_batch(
+        &self,
+        pass: &mut ComputePass<'_>,
+        rows: u32,
+        each: u32,
+        keys: u32,
+        kind: StepKind,
+    ) {
         // A drafted token must get the bits that decoding it would have given.
         let run = |linear: &Linear, pass: &mut ComputePass<'_>| match kind {
             StepKind::Prompt | StepKind::LastPrompt => linear.encode(pass, rows),
@@ -239,11 +256,11 @@ impl Layer {
         if let Some(norm) = &self.head_norm {
             norm.encode(pass, rows);
         }
-        self.append.encode(pass, rows);
+        self.append.encode(pass, each);
         match kind {
-            StepKind::Tree => self.attention.tree.encode(pass, rows, keys),
-            StepKind::Chain => self.attention.chain.encode(pass, rows, keys),
-            _ => self.attention.prompt.encode(pass, rows, keys),
+            StepKind::Tree => self.attention.tree.encode(pass, each, keys),
+            StepKind::Chain => self.attention.chain.encode(pass, each, keys),
+            _ => self.attention.prompt.encode(pass, each, keys),
         }
         for linear in &self.attention_output {
             run(linear, pass);

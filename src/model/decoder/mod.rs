@@ -2,6 +2,7 @@
 //! one step.
 
 mod activations;
+mod batch;
 mod build;
 mod head;
 mod layer;
@@ -22,6 +23,7 @@ pub(crate) mod parts {
 
 use wgpu::{Buffer, ComputePass};
 
+pub(crate) use self::batch::{BatchDecoder, ChainRows};
 pub use self::options::{DecoderOptions, StepKind};
 use self::{head::Head, layer::Layer};
 use super::{Hyperparameters, paging::Paging};
@@ -49,6 +51,7 @@ pub struct Decoder {
     commit: Commit,
     bytes: u64,
     fingerprint: u64,
+    batch: Option<BatchDecoder>,
 }
 
 impl Decoder {
@@ -60,6 +63,11 @@ impl Decoder {
     /// The accounts of an empty sequence, where the cache has pages.
     pub(crate) fn paging(&self) -> Option<Paging> {
         self.paging.clone()
+    }
+
+    /// The kernels for several sequences, where there are any.
+    pub(crate) fn batch(&self) -> Option<&BatchDecoder> {
+        self.batch.as_ref()
     }
 
     /// The model's hyperparameters.
@@ -131,8 +139,23 @@ impl Decoder {
     /// Records the first part of a step: from the tokens in the tree blob to logits, where the kind of step
     /// has any.
     pub fn encode_logits(&self, pass: &mut ComputePass<'_>, rows: u32, keys: u32, kind: StepKind) {
-        self.embed.encode(pass, rows);
-        for layer in &self.layers {
+        self.encode_logits_from(pass, 0, rows, keys, kind);
+    }
+
+    /// As [`encode_logits`](Self::encode_logits) where the first `done` layers of all rows are done: their residual
+    /// stream lies in [`features`](Self::features), their keys and values in the cache.
+    pub fn encode_logits_from(
+        &self,
+        pass: &mut ComputePass<'_>,
+        done: u32,
+        rows: u32,
+        keys: u32,
+        kind: StepKind,
+    ) {
+        if done == 0 {
+            self.embed.encode(pass, rows);
+        }
+        for layer in self.layers.iter().skip(done as usize) {
             layer.encode(pass, rows, keys, kind);
         }
         match kind {

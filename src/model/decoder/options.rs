@@ -16,10 +16,14 @@ pub struct DecoderOptions {
     pub cache: Element,
     /// Tokens of a page of the cache, a power of 2 from 16 to 256; `None` for a contiguous cache.
     pub page: Option<u32>,
+    /// Sequences that [`Batch`](crate::generate::Batch) decodes at once, each with a contiguous cache of its own for
+    /// `context` tokens; 1 for none.
+    pub sequences: u32,
 }
 
 impl Default for DecoderOptions {
-    /// 2,048 tokens of context, prompts in steps of 128, up to 15 drafted tokens, contiguous f32 cache.
+    /// 2,048 tokens of context, prompts in steps of 128, up to 15 drafted tokens, contiguous f32 cache,
+    /// one sequence.
     fn default() -> Self {
         Self {
             context: 2048,
@@ -27,6 +31,7 @@ impl Default for DecoderOptions {
             max_draft: 15,
             cache: Element::F32,
             page: None,
+            sequences: 1,
         }
     }
 }

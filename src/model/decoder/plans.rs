@@ -5,8 +5,8 @@ use wgpu::Buffer;
 use super::activations::stride;
 use crate::{
     attention::{
-        Attention, AttentionIo, AttentionProblem, AttentionWorkspace, Element, Mask,
-        PreparedAttention, TensorLayout,
+        Attention, AttentionProblem, AttentionWorkspace, CacheIo, Element, Mask, PreparedAttention,
+        RaggedTotals, TensorLayout,
     },
     cache::KvCache,
     gpu::{BufferView, Gpu},
@@ -19,6 +19,7 @@ pub(crate) struct Plans {
     prompt: PreparedAttention,
     chain: PreparedAttention,
     tree: PreparedAttention,
+    has_trees: bool,
     workspace: AttentionWorkspace,
 }
 
@@ -38,10 +39,10 @@ impl Plans {
         cache: &KvCache,
         rows: u32,
     ) -> Result<Self, LoadError> {
-        let prompt = plan(gpu, h, cache, rows, Mask::Causal, false).await?;
-        let chain = plan(gpu, h, cache, rows, Mask::Causal, true).await?;
+        let prompt = plan(gpu, h, cache, rows, Mask::Causal, false, None).await?;
+        let chain = plan(gpu, h, cache, rows, Mask::Causal, true, None).await?;
         let mask = Mask::Tree { max_nodes: rows };
-        let tree = plan(gpu, h, cache, rows, mask, true).await?;
+        let tree = plan(gpu, h, cache, rows, mask, true, None).await?;
         // The layers and the kinds of steps share one workspace: that of the plan that needs most.
         let largest = [&prompt, &chain, &tree]
             .into_iter()
@@ -52,20 +53,54 @@ impl Plans {
             prompt,
             chain,
             tree,
+            has_trees: true,
+            workspace,
+        })
+    }
+
+    /// Plans and compiles for chains of at most `each` rows of every sequence of `cache`, all of them in one
+    /// call: whatever kind of step is asked for, it is one of chains.
+    pub async fn prepare_batch(
+        gpu: &Gpu,
+        h: &Hyperparameters,
+        cache: &KvCache,
+        each: u32,
+    ) -> Result<Self, LoadError> {
+        let sequences = cache.sequences();
+        let ragged = RaggedTotals {
+            queries: sequences * each,
+            keys: sequences * cache.capacity(),
+        };
+        let chain = plan(gpu, h, cache, each, Mask::Causal, true, Some(ragged)).await?;
+        let workspace = chain.workspace()?;
+        Ok(Self {
+            prompt: chain.clone(),
+            tree: chain.clone(),
+            chain,
+            has_trees: false,
             workspace,
         })
     }
 
     /// Binds the buffers of one layer; `blob` holds the trees.
-    pub fn bind(&self, io: &AttentionIo<'_>, blob: &Buffer) -> Result<LayerAttention, LoadError> {
-        let tree = AttentionIo {
-            tree: Some(BufferView::whole(blob)),
+    pub fn bind(
+        &self,
+        cache: &KvCache,
+        layer: u32,
+        io: &CacheIo<'_>,
+        blob: &Buffer,
+    ) -> Result<LayerAttention, LoadError> {
+        let tree = CacheIo {
+            tree: self.has_trees.then(|| BufferView::whole(blob)),
             ..*io
         };
+        let bind = |attention: &PreparedAttention, io: &CacheIo<'_>| {
+            attention.bind_cache(&self.workspace, cache, layer, io)
+        };
         Ok(LayerAttention {
-            prompt: self.prompt.bind(&self.workspace, io)?,
-            chain: self.chain.bind(&self.workspace, io)?,
-            tree: self.tree.bind(&self.workspace, &tree)?,
+            prompt: bind(&self.prompt, io)?,
+            chain: bind(&self.chain, io)?,
+            tree: bind(&self.tree, &tree)?,
         })
     }
 }
@@ -77,6 +112,7 @@ async fn plan(
     rows: u32,
     mask: Mask,
     invariant: bool,
+    ragged: Option<RaggedTotals>,
 ) -> Result<PreparedAttention, LoadError> {
     let (heads, kv_heads, dim) = (h.head_count, h.head_count_kv, h.key_length);
     let mut problem = AttentionProblem::new(heads, kv_heads, dim, rows, cache.capacity())
@@ -87,6 +123,10 @@ async fn plan(
         token_stride: stride(h.head_count * dim),
         ..TensorLayout::token_major(Element::F32, rows, h.head_count, dim)
     };
+    if ragged.is_some() {
+        problem.batch = cache.sequences();
+        problem.ragged = ragged;
+    }
     problem.mask = mask;
     problem.window = h.sliding_window;
     problem.invariant = invariant;

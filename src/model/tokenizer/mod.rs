@@ -275,6 +275,21 @@ impl Tokenizer {
         }
     }
 
+    /// The bytes of each token's text, as grammars take them: control tokens have the byte 0xFF, which no text
+    /// has, before their name. Tokens with that byte themselves are left empty.
+    #[cfg(feature = "grammar")]
+    pub(crate) fn text_bytes(&self) -> Vec<Vec<u8>> {
+        const MARK: u8 = 0xff;
+        let bytes = self.bytes.iter().zip(&self.names);
+        bytes
+            .map(|(bytes, name)| match bytes {
+                Some(bytes) if bytes.contains(&MARK) => Vec::new(),
+                Some(bytes) => bytes.clone(),
+                None => [&[MARK], name.as_bytes()].concat(),
+            })
+            .collect()
+    }
+
     /// Tokens that end a turn or a text, ascending.
     pub fn end_tokens(&self) -> Vec<u32> {
         self.ends.clone()

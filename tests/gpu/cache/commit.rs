@@ -5,12 +5,11 @@ use std::collections::BTreeMap;
 use sunfleck::{
     attention::Element,
     cache::{CacheShape, Commit, KvCache, PoolOptions, SequenceId},
-    gpu::{BufferView, Capabilities, Gpu},
+    gpu::BufferView,
     reference::cache as twin,
-    wgpu::Limits,
 };
 
-use super::memory::{HALVES, fill, layer, row, slot};
+use super::memory::{HALVES, fill, in_small_bindings, layer, row, slot};
 use crate::{
     adapters::{TestGpu, on_every_adapter},
     full,
@@ -188,25 +187,24 @@ fn commit_keeps_the_accepted_paths_of_a_batch() {
         };
         check(gpu, mixed, Some(64), rounds);
         // Layers in several buffers, as where a binding is limited to 128 MiB.
-        let limited = TestGpu {
-            name: format!("{} in small bindings", gpu.name),
-            gpu: Gpu::with_capabilities(
-                gpu.gpu.device(),
-                gpu.gpu.queue(),
-                Capabilities {
-                    limits: Limits {
-                        max_storage_buffer_binding_size: 400_000,
-                        ..gpu.gpu.capabilities().limits.clone()
-                    },
-                    ..gpu.gpu.capabilities().clone()
-                },
-            ),
+        let limited = |bytes| TestGpu {
+            name: format!("{} in bindings of {bytes}", gpu.name),
+            gpu: in_small_bindings(gpu, bytes),
         };
-        let split = KvCache::contiguous(&limited.gpu, shape(8, Element::F32), SEQUENCES, CAPACITY);
-        let split = split.unwrap();
-        assert_ne!(split.keys(0).unwrap().buffer, split.keys(2).unwrap().buffer);
-        check(&limited, shape(8, Element::F32), None, 1);
-        check(&limited, shape(8, Element::F32), Some(16), 1);
+        let cache_in = |gpu: &TestGpu| {
+            KvCache::contiguous(&gpu.gpu, shape(8, Element::F32), SEQUENCES, CAPACITY).unwrap()
+        };
+        let two_layers = limited(400_000);
+        let cache = cache_in(&two_layers);
+        assert_eq!(cache.keys(0).unwrap().buffer, cache.keys(1).unwrap().buffer);
+        assert_ne!(cache.keys(0).unwrap().buffer, cache.keys(2).unwrap().buffer);
+        // One of a layer's two heads.
+        let one_head = limited(100_000);
+        assert_eq!(cache_in(&one_head).parts(0).len(), 2);
+        for gpu in [two_layers, one_head] {
+            check(&gpu, shape(8, Element::F32), None, 1);
+            check(&gpu, shape(8, Element::F32), Some(16), 1);
+        }
     });
 }
 

@@ -57,8 +57,9 @@ fn every_wrong_cache_is_a_typed_error() {
                 ..gpu.gpu.capabilities().clone()
             },
         );
-        let error = KvCache::contiguous(&small, shape, 1, 1 << 20).unwrap_err();
-        assert!(matches!(error, E::LayerTooLarge { .. }));
+        // Half a million tokens of 64 f32s are 128 MiB a head; one more token is too many.
+        let error = KvCache::contiguous(&small, shape, 1, (1 << 19) + 1).unwrap_err();
+        assert!(matches!(error, E::HeadTooLarge { .. }), "{error}");
         assert!(error.to_string().contains("store f16, q8 or q4"));
 
         let cache = KvCache::contiguous(&gpu.gpu, shape, 1, 64).unwrap();

@@ -2,7 +2,7 @@
 //! each step every sequence must hold its own tokens, and attention must be what the twin computes of them.
 
 use sunfleck::{
-    attention::{AttentionIo, AttentionProblem, Element, Mask, SharedPrefix, TensorLayout},
+    attention::{AttentionProblem, CacheIo, Element, Mask, SharedPrefix, TensorLayout},
     cache::{
         Append, AppendIo, AppendShape, CacheError, CacheShape, Commit, KvCache, PageCopies,
         PoolOptions, RopePairs, RopeShape, SequenceId,
@@ -17,7 +17,7 @@ use sunfleck::{
 
 use super::{
     append::{check_stored, rotated},
-    memory::{HALVES, layer, row, slot, values},
+    memory::{HALVES, in_small_bindings, layer, row, slot, values},
 };
 use crate::{
     adapters::{TestGpu, on_every_adapter},
@@ -53,6 +53,7 @@ struct Seen {
     evictions: usize,
     remaps: usize,
     cascades: usize,
+    spread: usize, // lives whose layers lie in several buffers
     refusals: usize,
     rows: usize,
 }
@@ -99,15 +100,27 @@ fn live(gpu: &TestGpu, seed: u64, rounds: u32, seen: &mut Seen) {
         "{} seed {seed} {shape:?} group {group} page {page:?}",
         gpu.name
     );
+    let slots = match page {
+        None => SEQUENCES * capacity,
+        Some(page) => capacity.div_ceil(page) * SEQUENCES * 2 / 3 * page,
+    };
+    // Some caches lie in buffers of one or two heads of a layer.
+    let row_bytes = HALVES.map(|half| half.row_words(&shape) as u64 * 4);
+    let head = row_bytes[0].max(row_bytes[1]) * u64::from(slots);
+    let place = match seed % 3 {
+        0 => in_small_bindings(gpu, head * (1 + seed / 3 % 2)),
+        _ => gpu.gpu.clone(),
+    };
     let cache = match page {
-        None => KvCache::contiguous(&gpu.gpu, shape, SEQUENCES, capacity),
+        None => KvCache::contiguous(&place, shape, SEQUENCES, capacity),
         Some(page_tokens) => {
-            let pages = capacity.div_ceil(page_tokens) * SEQUENCES * 2 / 3;
+            let pages = slots / page_tokens;
             let pool = PoolOptions { page_tokens, pages };
-            KvCache::paged(&gpu.gpu, shape, SEQUENCES, capacity, pool)
+            KvCache::paged(&place, shape, SEQUENCES, capacity, pool)
         }
     };
     let cache = cache.unwrap();
+    seen.spread += usize::from(cache.parts(0).len() > 1);
     // A contiguous cache has accounts of its own here only for the identities of its sequences.
     let mut pager = match page {
         Some(_) => cache.pager().unwrap(),
@@ -173,18 +186,16 @@ fn live(gpu: &TestGpu, seed: u64, rounds: u32, seen: &mut Seen) {
     }
     // Attention finds padded rows only: a ragged batch of queries over a cache is not one of its layouts.
     let prepared = pollster::block_on(gpu.gpu.plan_attention(&p).unwrap().prepare()).unwrap();
-    let io = AttentionIo {
+    let io = CacheIo {
         query: (&xs[1]).into(),
-        key: cache.keys(1).unwrap(),
-        value: cache.values(1).unwrap(),
         output: (&output).into(),
         lengths: view,
         lse: None,
         bias: None,
         tree: tree.then(|| (&blob).into()),
-        pages: cache.page_table(),
     };
-    let attention = prepared.bind(&prepared.workspace().unwrap(), &io).unwrap();
+    let workspace = prepared.workspace().unwrap();
+    let attention = prepared.bind_cache(&workspace, &cache, 1, &io).unwrap();
     let cascade = (page.is_some() && !ragged)
         .then(|| pollster::block_on(gpu.gpu.plan_cascade(&p).unwrap().prepare()).unwrap());
 
@@ -344,8 +355,8 @@ fn live(gpu: &TestGpu, seed: u64, rounds: u32, seen: &mut Seen) {
         if let (Some(cascade), true) = (&cascade, tokens > 0 && tokens < capacity) {
             seen.cascades += 1;
             let sequence = ids[0].slot();
-            let call = cascade.bind(SharedPrefix { tokens, sequence }, &io);
-            let call = call.unwrap();
+            let shared = SharedPrefix { tokens, sequence };
+            let call = cascade.bind_cache(shared, &cache, 1, &io).unwrap();
             gpu.run(|pass| call.encode(pass, MAX_ROWS, capacity));
             outputs.push(gpu.read(&output));
         }
@@ -457,7 +468,7 @@ fn every_sequence_of_a_random_life_reads_its_own_tokens() {
         }
         assert!(lives == 0 || seen.rows > 0, "{}: {seen:?}", gpu.name);
         if seed == 2 && lives >= 4 {
-            let all = [seen.copies, seen.cascades];
+            let all = [seen.copies, seen.cascades, seen.spread];
             assert!(all.iter().all(|count| *count > 0), "{}: {seen:?}", gpu.name);
         }
         eprintln!("{}: {seen:?}", gpu.name);

@@ -2,8 +2,10 @@
 
 use sunfleck::{
     attention::Element,
-    cache::{CacheShape, KvCache, Pager},
+    cache::{CachePart, CacheShape, KvCache, Pager},
+    gpu::{BufferView, Capabilities, Gpu},
     reference::quantised::{self, Integers},
+    wgpu::Limits,
 };
 
 use crate::adapters::TestGpu;
@@ -32,6 +34,13 @@ impl Half {
         }
     }
 
+    fn view<'a>(self, part: &CachePart<'a>) -> BufferView<'a> {
+        match self {
+            Self::Keys => part.keys,
+            Self::Values => part.values,
+        }
+    }
+
     pub fn row_words(self, shape: &CacheShape) -> usize {
         self.element(shape).row_bytes(self.dim(shape) as u32) as usize / 4
     }
@@ -39,26 +48,40 @@ impl Half {
 
 /// The words of one layer's keys or values, `[kv_head, slot, word]`.
 pub fn layer(gpu: &TestGpu, cache: &KvCache, layer: u32, half: Half) -> Vec<u32> {
-    let view = match half {
-        Half::Keys => cache.keys(layer).unwrap(),
-        Half::Values => cache.values(layer).unwrap(),
+    let mut all = Vec::new();
+    for part in cache.parts(layer) {
+        let view = half.view(&part);
+        let words: Vec<u32> = gpu.read(view.buffer);
+        all.extend_from_slice(&words[(view.offset / 4) as usize..][..(view.size / 4) as usize]);
+    }
+    all
+}
+
+/// The same device, with bindings of at most `bytes`: a cache that is made with it lies in many buffers.
+pub fn in_small_bindings(gpu: &TestGpu, bytes: u64) -> Gpu {
+    let capabilities = Capabilities {
+        limits: Limits {
+            max_storage_buffer_binding_size: bytes,
+            ..gpu.gpu.capabilities().limits.clone()
+        },
+        ..gpu.gpu.capabilities().clone()
     };
-    let words: Vec<u32> = gpu.read(view.buffer);
-    words[(view.offset / 4) as usize..][..(view.size / 4) as usize].to_vec()
+    Gpu::with_capabilities(gpu.gpu.device(), gpu.gpu.queue(), capabilities)
 }
 
 /// Fills keys and values with words that are all different; `salt` makes them others.
 pub fn fill(gpu: &TestGpu, cache: &KvCache, salt: u32) {
     for half in HALVES {
         for i in 0..cache.shape().layers {
-            let view = match half {
-                Half::Keys => cache.keys(i).unwrap(),
-                Half::Values => cache.values(i).unwrap(),
-            };
-            let first = salt + i * 10_000_000 + u32::from(half == Half::Values) * 500_000_000;
-            let words: Vec<u32> = (0..(view.size / 4) as u32).map(|w| first + w).collect();
-            let queue = gpu.gpu.queue();
-            queue.write_buffer(view.buffer, view.offset, bytemuck::cast_slice(&words));
+            let mut first = salt + i * 10_000_000 + u32::from(half == Half::Values) * 500_000_000;
+            for part in cache.parts(i) {
+                let view = half.view(&part);
+                let next = first + (view.size / 4) as u32;
+                let words: Vec<u32> = (first..next).collect();
+                let queue = gpu.gpu.queue();
+                queue.write_buffer(view.buffer, view.offset, bytemuck::cast_slice(&words));
+                first = next;
+            }
         }
     }
 }

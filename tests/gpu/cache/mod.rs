@@ -6,5 +6,7 @@ mod cascade;
 mod commit;
 mod copies;
 mod errors;
+mod extremes;
 mod lives;
 mod memory;
+mod spread;

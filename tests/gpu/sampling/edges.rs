@@ -1,6 +1,7 @@
 //! The ends of what is allowed, and what is refused.
 
 use sunfleck::{
+    reference::philox::{self, Draw, Purpose},
     tree::{BlobField, DraftTree, DrawKind, NONE, field_offset},
     verify::{
         OutcomeError, Rule, RuleError, Sampling, Verdict, VerifyError, VerifyIo, VerifyProblem,
@@ -59,6 +60,75 @@ fn a_chain_that_is_as_deep_as_there_is_room_is_kept_whole() {
             let verdict = verdict(gpu, case(rule, tree, &[[NO, 2.0, f32::NAN]; 100])).unwrap();
             assert_eq!(verdict.path.len(), 100, "{}: {rule:?}", gpu.name);
             assert_eq!(verdict.tokens, [1; 100], "{}: {rule:?}", gpu.name);
+        }
+    });
+}
+
+/// Seeds with which the test of the first child at position 18, or the token there, gets the least and the
+/// largest number that there is.
+#[test]
+fn the_ends_of_the_unit_interval_choose_only_what_has_probability() {
+    const LARGEST: f32 = 1.0 - 1.0 / 16_777_216.0;
+    let number = |seed, purpose| {
+        let draw = Draw {
+            position: 18,
+            child: 0,
+            purpose,
+            block: 0,
+        };
+        philox::uniform(philox::words(seed, draw)[0])
+    };
+    let at = |seed, tree, logits: &[[f32; 3]]| {
+        let mut case = case(Rule::Rejection, tree, logits);
+        case.position = 17;
+        case.request.seed = seed;
+        case
+    };
+    for seed in [63_126_451, 78_824_444] {
+        assert_eq!(number(seed, Purpose::Accept), 0.0);
+    }
+    for seed in [335_856, 47_488_308] {
+        assert_eq!(number(seed, Purpose::Accept), LARGEST);
+    }
+    for seed in [32_135_733, 34_460_976] {
+        assert_eq!(number(seed, Purpose::Sample), 0.0);
+    }
+    for seed in [19_576_733, 43_321_813] {
+        assert_eq!(number(seed, Purpose::Sample), LARGEST);
+    }
+    on_every_adapter(|gpu| {
+        let chain = |token| DraftTree::chain(0, &[token]).unwrap();
+        let tokens = |case| verdict(gpu, case).unwrap().tokens;
+        // 0 * mass < 0 is false: a token without probability is not kept, one with the least is.
+        for seed in [63_126_451, 78_824_444] {
+            let rows = [[NO, 0.0, -80.0], [0.0, NO, NO]];
+            assert_eq!(tokens(at(seed, chain(0), &rows)).len(), 1, "{}", gpu.name);
+            assert_eq!(tokens(at(seed, chain(2), &rows)), [2, 0], "{}", gpu.name);
+        }
+        // The largest number keeps only what has all probability.
+        for seed in [335_856, 47_488_308] {
+            let rows = [[0.0, 10.0, NO], [0.0, NO, NO]];
+            assert_eq!(tokens(at(seed, chain(1), &rows)), [0], "{}", gpu.name);
+            let sure = [[NO, 10.0, NO], [0.0, NO, NO]];
+            assert_eq!(tokens(at(seed, chain(1), &sure)), [1, 0], "{}", gpu.name);
+        }
+        // The token sampled is the first that has probability, or the last.
+        for (seeds, wanted) in [
+            ([32_135_733, 34_460_976], 1),
+            ([19_576_733, 43_321_813], 9_000),
+        ] {
+            for seed in seeds {
+                let mut logits = vec![NO; 9_003];
+                for y in [1, 4_096, 8_000, 9_000] {
+                    logits[y] = 1.0;
+                }
+                let mut case = at(seed, DraftTree::root_only(0), &[]);
+                case.logits = logits;
+                let cases = [case];
+                let problem = problem_for(&cases, 9_003);
+                let verdict = run(&gpu.gpu, &problem, &cases).0.remove(0).unwrap();
+                assert_eq!(verdict.tokens, [wanted], "{}", gpu.name);
+            }
         }
     });
 }

@@ -1,5 +1,6 @@
 //! Verification by sampling against its twin, and the laws of its output.
 
+mod cuts;
 mod edges;
 mod invariance;
 mod laws;

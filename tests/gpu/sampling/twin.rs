@@ -14,7 +14,7 @@ use crate::adapters::{TestGpu, on_every_adapter};
 use crate::random::Random;
 
 /// Values that every element type holds.
-fn coarse(random: &mut Random, count: usize) -> Vec<f32> {
+pub fn coarse(random: &mut Random, count: usize) -> Vec<f32> {
     random
         .normals(count)
         .into_iter()
@@ -126,7 +126,7 @@ fn options(index: u32) -> Sampling {
     sampling
 }
 
-fn compare(gpu: &TestGpu, vocabulary: usize, element: Element, cases: &[Case]) -> usize {
+pub fn compare(gpu: &TestGpu, vocabulary: usize, element: Element, cases: &[Case]) -> usize {
     let mut problem = problem_for(cases, vocabulary as u32);
     problem.element = element;
     problem.row_stride = problem.row_stride.next_multiple_of(2) + 2;

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 
 use crate::arguments::TestRequest;
 use crate::verbs::portability;
-use crate::{compilers, model, repository, test_adapters, toolchain};
+use crate::{compilers, model, repository, test_adapters, toolchain, web_tests};
 
 /// Runs the steps and stops at the first that fails, with its exit status.
 pub fn run(request: &TestRequest) -> Result<ExitCode> {
@@ -24,7 +24,8 @@ pub fn run(request: &TestRequest) -> Result<ExitCode> {
     } else {
         compilers::environment()?
     };
-    environment.push(("SUNFLECK_MODEL", model::chosen()?.into_os_string()));
+    let model = model::chosen()?;
+    environment.push(("SUNFLECK_MODEL", model.clone().into_os_string()));
     if request.full {
         environment.push(("SUNFLECK_FULL", "1".into()));
     }
@@ -49,6 +50,9 @@ pub fn run(request: &TestRequest) -> Result<ExitCode> {
             return Ok(repository::exit_code(status));
         }
         eprintln!("{name}: passed in {seconds:.1} s");
+    }
+    if !only_tests {
+        web_tests::run(&model, request.full)?;
     }
     eprintln!(
         "every check passed in {:.1} s",
@@ -96,7 +100,7 @@ fn steps(request: &TestRequest, environment: Environment, compilers: Environment
         return vec![tests];
     }
     let browser = format!(
-        "check --lib --no-default-features --features webgpu,generate --target {}",
+        "check --package sunfleck-wasm --target {}",
         toolchain::BROWSER_TARGET
     );
     let deny_warnings = vec![("RUSTDOCFLAGS", OsString::from("-D warnings"))];
@@ -159,7 +163,7 @@ mod tests {
                 "SUNFLECK_MODEL='/my models/a.gguf' cargo test --workspace --features cli",
                 "cargo run --quiet --package portability",
                 "RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --features generate",
-                "cargo check --lib --no-default-features --features webgpu,generate --target wasm32-unknown-unknown",
+                "cargo check --package sunfleck-wasm --target wasm32-unknown-unknown",
             ]
         );
     }

@@ -1,4 +1,4 @@
-//! Reading a prompt and decoding with SmolLM2-135M: `cargo xtask bench generate`.
+//! Reading a prompt and decoding with SmolLM2-135M: `cargo xtask bench decode`.
 //!
 //! `SUNFLECK_MODEL` names the GGUF file, as `cargo xtask` sets it; `SUNFLECK_BENCH_ADAPTER` picks
 //! an adapter by a part of its name (default: the first).
@@ -21,7 +21,7 @@ const STEPS: u64 = 16;
 
 fn session() -> (Session, String) {
     let path = std::env::var("SUNFLECK_MODEL")
-        .expect("SUNFLECK_MODEL must name a GGUF file; `cargo xtask bench generate` sets it");
+        .expect("SUNFLECK_MODEL must name a GGUF file; `cargo xtask bench decode` sets it");
     let wanted = std::env::var("SUNFLECK_BENCH_ADAPTER").unwrap_or_default();
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
     let adapter = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::PRIMARY))
@@ -58,9 +58,9 @@ fn read_prompt(session: &mut Session) {
     pollster::block_on(session.read_prompt(&prompt(), &mut |_, _| ())).expect("a prompt");
 }
 
-fn generate(criterion: &mut Criterion) {
+fn decode(criterion: &mut Criterion) {
     let (mut session, adapter) = session();
-    let mut group = criterion.benchmark_group(format!("generate/{adapter}"));
+    let mut group = criterion.benchmark_group(format!("decode/{adapter}"));
     group.sample_size(10);
 
     group.throughput(Throughput::Elements(PROMPT as u64));
@@ -68,7 +68,7 @@ fn generate(criterion: &mut Criterion) {
         bencher.iter(|| read_prompt(&mut session));
     });
 
-    for (name, ngram) in [("decode/none", false), ("decode/ngram", true)] {
+    for (name, ngram) in [("tokens/none", false), ("tokens/ngram", true)] {
         let drafter: Box<dyn Drafter> = match ngram {
             true => Box::new(NgramDrafter::new(NgramOptions::default()).expect("options")),
             false => Box::new(NoDrafter),
@@ -96,5 +96,5 @@ fn generate(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, generate);
+criterion_group!(benches, decode);
 criterion_main!(benches);

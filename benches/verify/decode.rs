@@ -1,0 +1,56 @@
+//! A decoded token of the model that a verification stands beside.
+
+use std::{fs::File, io::BufReader, time::Instant};
+
+use sunfleck::{
+    draft::NoDrafter,
+    generate::Session,
+    gpu::Gpu,
+    model::{Decoder, DecoderOptions, Gguf},
+};
+
+use crate::statistics::Spread;
+
+/// Tokens of the prompt, and of what is decoded after it in one round.
+const PROMPT: u32 = 128;
+const STEPS: usize = 12;
+
+/// Decodes one token at a time, greedily.
+pub struct Decode {
+    session: Session,
+    start: usize,
+}
+
+impl Decode {
+    /// With the model that `SUNFLECK_MODEL` names; `None` without one.
+    pub fn from_environment(gpu: &Gpu) -> Option<Self> {
+        let path = std::env::var("SUNFLECK_MODEL").ok()?;
+        let mut reader = BufReader::new(File::open(path).expect("the model file"));
+        let gguf = Gguf::read(&mut reader).expect("a GGUF file");
+        let options = DecoderOptions {
+            context: 512,
+            max_draft: 0,
+            ..Default::default()
+        };
+        let mut quiet = |_, _| ();
+        let load = Decoder::load(gpu, &gguf, &mut reader, options, &mut quiet);
+        let decoder = pollster::block_on(load).expect("a model");
+        let mut session = Session::new(gpu, decoder, Box::new(NoDrafter));
+        let prompt: Vec<u32> = (0..PROMPT).map(|token| 1000 + token * 17).collect();
+        pollster::block_on(session.read_prompt(&prompt, &mut |_, _| ())).expect("a prompt");
+        let start = session.tokens().len();
+        Some(Self { session, start })
+    }
+
+    /// Seconds of the decoded tokens of one round.
+    pub fn measure(&mut self) -> Option<Spread> {
+        let mut seconds = Vec::new();
+        self.session.rewind(self.start);
+        for _ in 0..STEPS {
+            let began = Instant::now();
+            pollster::block_on(self.session.step(1)).expect("a step");
+            seconds.push(began.elapsed().as_secs_f64());
+        }
+        Spread::of(seconds)
+    }
+}

@@ -1,0 +1,58 @@
+// What is left of the target's distribution where a walk ended.
+
+struct Left {
+    pair: Pair,
+    alpha: f32,
+    s: f32,
+    draws: bool,  // the children were drawn by chance
+    weighs: bool, // and their tokens keep something: traversal verification of draws without replacement
+}
+
+fn rejects(request: u32) -> bool {
+    let rule = requests[request].rule;
+    return rule == RULE_REJECTION || rule == RULE_CHAIN || rule == RULE_BLOCK || rule == RULE_TRAVERSAL;
+}
+
+// Whether the tokens of the children are to be marked in `removed`.
+fn removes(request: u32, node: u32) -> bool {
+    let rule = requests[request].rule;
+    let replaces = requests[request].draw == DRAW_IID || (rule == RULE_BLOCK && has_draft(request, node));
+    return rejects(request) && !replaces;
+}
+
+fn left_of(request: u32, node: u32) -> Left {
+    let at = request * params.max_nodes + node;
+    let draws = rejects(request) && has_draft(request, node);
+    return Left(
+        pair_of(request, node), nodes[at].alpha, nodes[at].s, draws,
+        draws && requests[request].rule == RULE_TRAVERSAL);
+}
+
+fn removed_weight(request: u32, node: u32, y: u32) -> f32 {
+    let count = node_count(request);
+    var before = node;
+    var child = first_child(request, node);
+    while is_child(child, before, count) {
+        if token_of(request, child) == y {
+            return nodes[request * params.max_nodes + child].weight;
+        }
+        before = child;
+        child = next_sibling(request, child);
+    }
+    return 0.0;
+}
+
+// What is left of the probability of `y`, and the probability. `y` is `place` tokens after those marked begin.
+fn residual(left: Left, request: u32, node: u32, place: u32, y: u32) -> vec2<f32> {
+    let p = target_p(left.pair, y);
+    if removes(request, node) && is_removed(place) {
+        if left.weighs {
+            return vec2(removed_weight(request, node, y), p);
+        }
+        return vec2(0.0, p);
+    }
+    if !left.draws {
+        return vec2(p, p);
+    }
+    return vec2(max(fma(left.alpha, p, -left.s * draft_q(left.pair, y)), 0.0), p);
+}

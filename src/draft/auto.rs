@@ -1,0 +1,439 @@
+//! Draft as much as pays.
+
+use super::{
+    DraftContext, DraftError, DraftLimits, Drafted, Drafter, Outcome, Recording, StepCosts,
+};
+use crate::tree::{AcceptanceRates, MAX_PLANNED_DEPTH, MAX_PLANNED_NODES, OptimalShape};
+
+/// Holds a drafter to the tree that gives most tokens for its cost, which may be none.
+///
+/// What drafting and verifying cost is measured before ([`StepCosts`]); how often drafts are kept is counted while
+/// decoding, by rank and depth. From both follows the tree with the most expected tokens a second
+/// ([`OptimalShape`]), whose number of nodes and levels, and whether it branches, bound the drafter's own tree.
+///
+/// Where no tree pays, tokens are decoded plainly, and a small draft is tried now and then. An account of what drafts
+/// have cost and gained bounds the loss: steps never come to more than 4 % and one step above plain decoding, by the
+/// measured costs and whatever the drafter proposes.
+///
+/// Decisions depend on the costs that were given and on tokens alone, never on the clock, so that the same costs
+/// give the same drafts.
+pub struct Auto {
+    name: String,
+    inner: Box<dyn Drafter>,
+    costs: StepCosts,
+    rates: AcceptanceRates,
+    account: Account,
+    plan: Plan,
+    planned: u32, // steps since
+    pause: u32,   // steps from one try to the next
+    waited: u32,
+    steps: u64,
+    tries: u64,
+    asked: Ask, // in this step
+}
+
+/// Of what plain decoding costs, how much more drafts may cost.
+const SHARE: f64 = 0.04;
+/// Plain steps' worth of gains that may be lost again.
+const BANK: f64 = 16.0;
+/// First guess of how often the likeliest, second, ... child is kept: what decides the first steps.
+const GUESS: [f64; 4] = [0.5, 0.1, 0.05, 0.03];
+/// What a visit weighs after one more step: some 20 steps count.
+const KEEP: f64 = 0.95;
+/// Steps from one try to the next: at first, and at most.
+const PAUSES: [u32; 2] = [8, 256];
+/// Steps after which the tree is chosen anew, where it still fits and the account still allows it.
+const PLAN_STEPS: u32 = 8;
+/// Drafted tokens of a try.
+const TRY_DEPTH: usize = 2;
+
+/// Steps' costs against those of plain decoding of the same tokens. // seconds
+#[derive(Clone, Copy, Debug, Default)]
+struct Account {
+    debt: f64, // costs beyond plain decoding's, with gains bounded
+    spent: f64,
+    tokens: f64,
+}
+
+impl Account {
+    fn add(&mut self, cost: f64, tokens: usize, plain: f64) {
+        self.spent += cost;
+        self.tokens += tokens as f64;
+        self.debt = (self.debt + cost - plain * tokens as f64).max(-BANK * plain);
+    }
+
+    /// How much dearer than a plain step the next one may be.
+    fn budget(&self, plain: f64) -> f64 {
+        (plain * (SHARE * self.tokens + 1.0) - self.debt).max(0.0)
+    }
+}
+
+/// What was decided, and what it promises.
+#[derive(Clone, Debug)]
+struct Plan {
+    ask: Ask,
+    tokens: f64,
+    rate: f64, // tokens a second
+}
+
+/// A bound on a tree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Ask {
+    nodes: usize,
+    depth: usize,
+    branches: bool,
+}
+
+const PLAIN: Ask = Ask {
+    nodes: 1,
+    depth: 0,
+    branches: false,
+};
+
+impl Auto {
+    /// Holds `inner` to what pays by `costs`.
+    pub fn new(inner: Box<dyn Drafter>, costs: StepCosts) -> Self {
+        Self {
+            name: format!("{} auto", inner.name()),
+            inner,
+            plan: Plan {
+                ask: PLAIN,
+                tokens: 1.0,
+                rate: 1.0 / costs.plain(),
+            },
+            costs,
+            rates: AcceptanceRates::new(&GUESS, KEEP),
+            account: Account::default(),
+            planned: PLAN_STEPS,
+            pause: PAUSES[0],
+            waited: 0,
+            steps: 0,
+            tries: 0,
+            asked: PLAIN,
+        }
+    }
+
+    /// Whether the last plan was to draft.
+    pub fn speculates(&self) -> bool {
+        self.plan.ask != PLAIN
+    }
+
+    /// What steps have cost by the measured costs, over what plain decoding would have cost for the same tokens;
+    /// 1 before the first.
+    pub fn cost_ratio(&self) -> f64 {
+        match self.account.tokens {
+            0.0 => 1.0,
+            tokens => self.account.spent / (self.costs.plain() * tokens),
+        }
+    }
+
+    /// The tree that pays most among those that the account allows and that fit.
+    fn plan(&self, max_nodes: usize, max_depth: usize) -> Plan {
+        let plain = self.costs.plain();
+        let verify = self.costs.verify();
+        let draft = self.costs.draft();
+        let limits = self.inner.limits();
+        let nodes = verify.len().min(max_nodes).min(limits.nodes);
+        let nodes = nodes.clamp(1, MAX_PLANNED_NODES);
+        let depth = max_depth
+            .min(limits.depth)
+            .saturating_add(1)
+            .min(draft.len());
+        let depth = depth.min(MAX_PLANNED_DEPTH).min(nodes).max(1);
+        let most = plain + self.account.budget(plain);
+        let mut rates = self.rates.rates_by_depth();
+        if !limits.branches {
+            rates.iter_mut().for_each(|ranks| ranks.truncate(1));
+        }
+        let shape = OptimalShape::within(&rates, &draft[..depth], &verify[..nodes], most);
+        // Costs and rates are in their ranges; without a shape nothing is drafted.
+        let Ok(shape) = shape else {
+            return self.plan.clone();
+        };
+        let mut levels = vec![0; shape.parents.len()];
+        let mut children = vec![0; shape.parents.len()];
+        for node in 1..shape.parents.len() {
+            let parent = shape.parents[node] as usize;
+            levels[node] = levels[parent] + 1;
+            children[parent] += 1;
+        }
+        Plan {
+            ask: Ask {
+                nodes: shape.parents.len(),
+                depth: levels.into_iter().max().unwrap_or(0),
+                branches: children.into_iter().max().unwrap_or(0) > 1,
+            },
+            tokens: shape.expected_tokens,
+            rate: shape.rate,
+        }
+    }
+
+    /// Whether a tree fits, and the account allows it.
+    fn allows(&self, ask: Ask, context: &DraftContext<'_>) -> bool {
+        let plain = self.costs.plain();
+        let cost = self.costs.step(ask.nodes, ask.depth);
+        let fits = ask.nodes <= context.max_nodes && ask.depth <= context.max_depth;
+        fits && cost <= plain + self.account.budget(plain)
+    }
+
+    /// A small chain, where it is time for one and the account allows it.
+    fn try_out(&mut self) -> Option<Ask> {
+        self.waited += 1;
+        if self.waited < self.pause {
+            return None;
+        }
+        let plain = self.costs.plain();
+        let most = plain + self.account.budget(plain);
+        let depth = (1..=TRY_DEPTH.min(self.costs.draft().len() - 1)).rev();
+        let mut depth = depth.filter(|depth| *depth < self.costs.verify().len());
+        let depth = depth.find(|depth| self.costs.step(depth + 1, *depth) <= most)?;
+        Some(Ask {
+            nodes: depth + 1,
+            depth,
+            branches: false,
+        })
+    }
+}
+
+impl Drafter for Auto {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn limits(&self) -> DraftLimits {
+        self.inner.limits()
+    }
+
+    fn draft(&mut self, context: &DraftContext<'_>) -> Result<Drafted, DraftError> {
+        self.planned += 1;
+        if self.planned >= PLAN_STEPS || !self.allows(self.plan.ask, context) {
+            self.plan = self.plan(context.max_nodes, context.max_depth);
+            self.planned = 0;
+        }
+        let mut ask = self.plan.ask;
+        if ask == PLAIN {
+            ask = self.try_out().unwrap_or(PLAIN);
+        }
+        self.asked = ask;
+        self.inner.draft(&DraftContext {
+            max_nodes: context.max_nodes.min(ask.nodes),
+            max_depth: context.max_depth.min(ask.depth),
+            branches: context.branches && ask.branches,
+            ..*context
+        })
+    }
+
+    fn record(&mut self, recording: &mut Recording<'_>) -> Result<(), DraftError> {
+        self.inner.record(recording)
+    }
+
+    fn observe(&mut self, outcome: &Outcome<'_>) {
+        self.inner.observe(outcome);
+        let (nodes, kept) = (outcome.drafted + 1, outcome.accepted.len());
+        // A tree that came out flatter than it might has been drafted to the full depth all the same.
+        let depth = match outcome.drafted {
+            0 => 0,
+            _ => outcome.depth.max(self.asked.depth),
+        };
+        let cost = self.costs.step(nodes, depth);
+        self.account.add(cost, kept + 1, self.costs.plain());
+        self.steps += 1;
+        if outcome.drafted == 0 {
+            return;
+        }
+        self.rates.observe(outcome.tree, outcome.path);
+        if self.plan.ask != PLAIN {
+            self.pause = PAUSES[0];
+            self.waited = 0;
+            return;
+        }
+        self.tries += 1;
+        self.waited = 0;
+        if kept > 0 {
+            // Rates rose: it may pay again.
+            self.planned = PLAN_STEPS;
+        }
+        // One that was kept is followed up at once.
+        self.pause = match kept {
+            0 => (self.pause.max(PAUSES[0] / 2) * 2).min(PAUSES[1]),
+            _ => 1,
+        };
+    }
+
+    fn explain(&self) -> Option<String> {
+        let ms = |seconds: f64| format!("{:.2} ms", seconds * 1e3);
+        let some = |costs: &[f64], first: usize| {
+            let powers = (0..)
+                .map(|power| 1 << power)
+                .take_while(|at| *at < costs.len() + first);
+            let of = |at: usize| format!("{at}: {}", ms(costs[at - first]));
+            powers.map(of).collect::<Vec<_>>().join(", ")
+        };
+        let rates = self.rates.rates_by_depth();
+        let rates = rates.iter().enumerate().take(6).map(|(depth, ranks)| {
+            let ranks = ranks.iter().map(|rate| format!("{:.0} %", rate * 100.0));
+            let name = match depth + 1 == rates.len() {
+                true => "deeper".to_owned(),
+                false => format!("depth {}", depth + 1),
+            };
+            format!("{name}: {}", ranks.collect::<Vec<_>>().join(" "))
+        });
+        let plain = 1.0 / self.costs.plain();
+        let Plan { ask, tokens, rate } = &self.plan;
+        let choice = match *ask {
+            PLAIN => format!(
+                "no drafts: by these costs and rates none is expected to give more than the {plain:.1} \
+                 tokens/s of plain decoding; a small one is tried every {} steps",
+                self.pause
+            ),
+            ask => format!(
+                "{} of {} nodes, {} deep: {tokens:.2} tokens in {} expected, {rate:.1} tokens/s against \
+                 {plain:.1} of plain decoding",
+                if ask.branches { "a tree" } else { "a chain" },
+                ask.nodes,
+                ask.depth,
+                ms(tokens / rate),
+            ),
+        };
+        Some(format!(
+            "verifying   {}\ndrafting    0: {}, {}\nkept        {}\nchoice      {choice}\n\
+             so far      {} steps, {} of them tries, {:.2} times the cost of plain decoding\n",
+            some(self.costs.verify(), 1),
+            ms(self.costs.draft()[0]),
+            some(self.costs.draft(), 0),
+            rates.collect::<Vec<_>>().join("; "),
+            self.steps,
+            self.tries,
+            self.cost_ratio(),
+        ))
+    }
+
+    fn reset(&mut self) {
+        self.inner.reset();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tree::DraftTree;
+
+    /// Proposes what it is allowed: chains, or with more children two of them at the root.
+    struct Obedient;
+
+    impl Drafter for Obedient {
+        fn name(&self) -> &str {
+            "obedient"
+        }
+
+        fn draft(&mut self, context: &DraftContext<'_>) -> Result<Drafted, DraftError> {
+            let depth = context.max_depth.min(context.max_nodes - 1);
+            let chain: Vec<u32> = (1..=depth as u32).collect();
+            let mut paths = vec![chain];
+            if context.branches {
+                paths.push(vec![99]);
+            }
+            let tree = DraftTree::merge(context.root()?, &paths, context.max_nodes)?;
+            Ok(Drafted::OnHost(tree))
+        }
+    }
+
+    /// Each node costs `each` of a plain step more, each drafted level `level`.
+    fn costs(each: f64, level: f64) -> StepCosts {
+        let verify: Vec<_> = (1..=16).map(|n| (n, 1.0 + each * (n - 1) as f64)).collect();
+        let draft: Vec<_> = (0..=15).map(|d| (d, level * d as f64)).collect();
+        StepCosts::new(&verify, &draft).unwrap()
+    }
+
+    /// Runs until `tokens` tokens; `keeps` says how many tokens of a draft so deep are kept after so many
+    /// tokens. Costs over those of plain decoding.
+    fn run(auto: &mut Auto, tokens: usize, mut keeps: impl FnMut(usize, usize) -> usize) -> f64 {
+        let (mut cost, mut given) = (0.0, 0);
+        while given < tokens {
+            let drafted = auto.draft(&DraftContext::new(&[7], 16, 15)).unwrap();
+            let tree = drafted.tree().clone();
+            let depth = tree.max_depth() as usize;
+            cost += auto.costs.step(tree.len(), depth);
+            let kept = keeps(given, depth).min(depth);
+            let mut path = vec![0];
+            for _ in 0..kept {
+                let last = path[path.len() - 1] as usize;
+                path.extend(tree.children(last).next().map(|child| child as u32));
+            }
+            let accepted: Vec<u32> = path[1..]
+                .iter()
+                .map(|&n| tree.tokens()[n as usize])
+                .collect();
+            auto.observe(&Outcome::new(&tree, &accepted).with_path(&path));
+            given += kept + 1;
+        }
+        cost / (given as f64 * auto.costs.plain())
+    }
+
+    fn auto(costs: StepCosts) -> Auto {
+        Auto::new(Box::new(Obedient), costs)
+    }
+
+    #[test]
+    fn good_drafts_are_used() {
+        let mut always = auto(costs(0.05, 0.02));
+        let ratio = run(&mut always, 400, |_, depth| depth);
+        assert!(ratio < 0.35, "{ratio}");
+        assert!(always.speculates() && (always.cost_ratio() - ratio).abs() < 1e-9);
+        // Half of them kept: as long as the last one is worth its cost.
+        let mut half = auto(costs(0.05, 0.02));
+        let ratio = run(&mut half, 400, |given, depth| depth.min(given % 3));
+        assert!(ratio < 0.8, "{ratio}");
+        assert!(
+            half.explain().unwrap().contains("a chain of"),
+            "{:?}",
+            half.explain()
+        );
+    }
+
+    #[test]
+    fn a_drafter_that_is_always_wrong_costs_at_most_five_percent() {
+        for (each, level) in [(0.02, 0.0), (0.1, 0.05), (0.5, 0.1), (1.0, 0.0), (3.0, 1.0)] {
+            for tokens in [100, 400, 1500] {
+                let mut auto = auto(costs(each, level));
+                let ratio = run(&mut auto, tokens, |_, _| 0);
+                assert!(ratio <= 1.05, "{each} {level} {tokens}: {ratio}");
+            }
+            let mut auto = auto(costs(each, level));
+            run(&mut auto, 1500, |_, _| 0);
+            assert!(!auto.speculates());
+            assert!(auto.explain().unwrap().contains("no drafts"));
+        }
+    }
+
+    #[test]
+    fn one_that_wins_trust_to_betray_it_costs_at_most_five_percent() {
+        for period in [3, 10, 50, 300] {
+            for (each, level) in [(0.02, 0.0), (0.1, 0.05), (0.5, 0.1)] {
+                let mut auto = auto(costs(each, level));
+                let keeps = |given: usize, depth| match (given / period) % 2 {
+                    0 => depth,
+                    _ => 0,
+                };
+                let ratio = run(&mut auto, 1500, keeps);
+                assert!(ratio <= 1.05, "{period} {each} {level}: {ratio}");
+            }
+        }
+    }
+
+    #[test]
+    fn tries_find_out_when_drafts_become_good() {
+        let mut auto = auto(costs(0.1, 0.05));
+        run(&mut auto, 1000, |_, _| 0);
+        assert!(!auto.speculates());
+        run(&mut auto, 600, |_, depth| depth);
+        assert!(auto.speculates());
+    }
+
+    #[test]
+    fn nothing_is_drafted_where_a_node_costs_a_step() {
+        let mut auto = auto(costs(1.0, 0.0));
+        let ratio = run(&mut auto, 200, |_, depth| depth);
+        assert!(!auto.speculates() && (ratio - 1.0).abs() < 0.05, "{ratio}");
+    }
+}

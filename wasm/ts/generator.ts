@@ -1,0 +1,459 @@
+import { Device } from './device.js';
+import { Download, Incoming, type ByteSource, type CacheState, type DownloadOptions } from './download.js';
+import { ArgumentError, GenerateError } from './errors.js';
+import { call, glue, json, settle } from './module.js';
+import { readBlob } from './storage.js';
+import type { RuleOptions, Sampling } from './verify.js';
+
+/** Where a model file comes from: an address, a file, or its bytes. */
+export type ModelSource = string | URL | Blob | ArrayBuffer | ArrayBufferView | ReadableStream<Uint8Array>;
+
+/** How far a model is loaded. */
+export interface LoadProgress {
+  /** Bytes of the file that are here. */
+  received: number;
+  /** Bytes of the file, where that is known. */
+  size: number | undefined;
+  /** Bytes of weights on the GPU, and in all (0 until the file's header was read). */
+  uploaded: number;
+  weights: number;
+  /** Since the call. */
+  seconds: number;
+  cache: CacheState['state'];
+  /** Bytes that an earlier, broken download had left. */
+  resumed: number;
+}
+
+/** The weights of an MTP module, a drafter that was trained for the model. */
+export interface MtpOptions {
+  /** The safetensors file. */
+  weights: Uint8Array | ArrayBuffer;
+  /** Tokens that can be drafted; default all. The most frequent few thousand make drafting cheaper. */
+  vocabulary?: readonly number[] | Uint32Array;
+  /** Drafted tokens of a chain, 1 to 64. Default 4. */
+  tokens?: number;
+}
+
+export interface LoadOptions {
+  /** Default: a device of its own, `Device.request()`. */
+  device?: Device;
+  signal?: AbortSignal;
+  onProgress?: (progress: LoadProgress) => void;
+  /** Whether a file from an address is kept in the Origin Private File System. Default true. */
+  cache?: boolean;
+  /** SHA-256 that the file must have, in hexadecimal. */
+  sha256?: string;
+  /** In place of the global one. */
+  fetch?: typeof fetch;
+  /** Tokens of prompt, answer and drafts together. Default 2,048, at most what the model was made for. */
+  context?: number;
+  /** Element type of the cache of keys and values. Default `f32`. */
+  kv?: 'f32' | 'f16' | 'bf16' | 'q8' | 'q4';
+  /** Tokens of a page of the cache, a power of 2 from 16 to 256. Default: no pages. */
+  page?: number;
+  /** Most drafted tokens in one step. Default 15. */
+  maxDraft?: number;
+  /** Loads this drafter too. */
+  mtp?: MtpOptions;
+}
+
+/** Shape and memory of a model. */
+export interface ModelDescription {
+  name: string | null;
+  layers: number;
+  width: number;
+  vocabulary: number;
+  queryHeads: number;
+  kvHeads: number;
+  headDim: number;
+  trainedContext: number;
+  context: number;
+  maxDraft: number;
+  gpuBytes: number;
+  /** Whether it has a chat template. */
+  chat: boolean;
+  /** Whether an MTP drafter is loaded. */
+  mtp: boolean;
+}
+
+export interface GenerateOptions extends Sampling, RuleOptions {
+  /** Most tokens of the answer. Default 256. */
+  maxTokens?: number;
+  signal?: AbortSignal;
+  /** Who proposes tokens. Default `ngram`. A drafter never changes a greedy answer, nor the law of a sampled one. */
+  drafter?: 'none' | 'ngram' | 'mtp' | 'ngram+mtp';
+  /** Most tokens of one continuation that `ngram` drafts. Default 8. */
+  draftTokens?: number;
+  /** Continuations that `ngram` follows: more than 1 drafts a tree. Default 1. */
+  matches?: number;
+  /** Draft always the full length instead of following recent success. */
+  fixedDraft?: boolean;
+  seed?: number | bigint;
+  /** Texts that end the answer; they are not part of it. */
+  stop?: readonly string[];
+  /** Go on in a full context: keep this many tokens of its beginning, and the later half of the rest. */
+  contextShift?: number;
+  /** Go on past the tokens that end a text. */
+  ignoreEnd?: boolean;
+  /** Take a text as it is. Default: as a user's turn in the model's chat template, where it has one. */
+  raw?: boolean;
+  /** Go on after the last answer. */
+  continue?: boolean;
+  /** Give `onStep` the probability of each token under the model. Costs some time in greedy answers. */
+  logProbabilities?: boolean;
+  /** Hears of each step: its draft, and what was kept of it. */
+  onStep?: (step: StepReport) => void;
+}
+
+/** How a token came about: drafted and kept, the model's own after a draft, or the model's own without one. */
+export type Origin = 'drafted' | 'bonus' | 'plain';
+
+/** A piece of an answer's text: whole characters. */
+export interface Piece {
+  text: string;
+  origin: Origin;
+}
+
+/** Counts and times of an answer so far. */
+export interface Counts {
+  promptTokens: number;
+  tokens: number;
+  /** Verifications after the prompt. */
+  steps: number;
+  /** Tokens that the steps gave, also those past the answer's end. */
+  steppedTokens: number;
+  drafted: number;
+  accepted: number;
+  /** Times that the context was shifted. */
+  shifts: number;
+  tokensPerStep: number;
+  /** After the prompt. */
+  tokensPerSecond: number;
+  promptTokensPerSecond: number;
+  /** `draft` and `verify` are parts of `decode`. */
+  seconds: { prefill: number; decode: number; draft: number; verify: number; shift: number };
+}
+
+/** The draft of a step; lists have an entry a node, node 0 being the token before. */
+export interface StepDraft {
+  /** Null for a token that a drafter on the GPU proposed and that was not kept: it was never read back. */
+  tokens: (number | null)[];
+  texts: (string | null)[];
+  parents: (number | null)[];
+  /** Kept nodes, the root first. */
+  path: number[];
+  /** With `logProbabilities`: of the kept nodes below the root, then of the bonus token. */
+  probabilities: number[];
+  bonus: { id: number; text: string | null } | null;
+  seconds: { draft: number; verify: number };
+}
+
+export interface StepReport extends Counts {
+  /** Tokens since the last report. */
+  new: { id: number; text: string | null; probability: number | null }[];
+  /** Missing for the first token, which the prompt gave. */
+  draft?: StepDraft;
+}
+
+export interface AnswerResult extends Counts {
+  /** `end`: the model ended it; `stop`: a stop text; `length`: `maxTokens`; `context`: the context is full. */
+  finish: 'end' | 'stop' | 'length' | 'context' | 'cancelled';
+  tokenIds: number[];
+}
+
+/** A model on the GPU with its tokenizer and one sequence. */
+export class Generator {
+  readonly device: Device;
+  /** What the cache did for the model's file. */
+  readonly cache: Readonly<CacheState>;
+  /** SHA-256 of the file, where it came from an address. */
+  readonly sha256: string | undefined;
+  private readonly inner: glue.Generator;
+  private source: ByteSource | undefined;
+  private busy: Promise<unknown> | undefined;
+  private disposed = false;
+
+  private constructor(device: Device, inner: glue.Generator, source: ByteSource, cache: CacheState, sha256: string | undefined) {
+    this.device = device;
+    this.inner = inner;
+    this.source = source;
+    this.cache = cache;
+    this.sha256 = sha256;
+  }
+
+  /**
+   * Loads a GGUF model. Its weights go to the GPU as they arrive; a file from an address is kept, and a broken
+   * download goes on where it ended (in a worker; a page keeps complete files only).
+   */
+  static async load(model: ModelSource, options: LoadOptions = {}): Promise<Generator> {
+    const { signal, onProgress, cache = true, sha256, fetch, mtp, context, kv, page, maxDraft } = options;
+    signal?.throwIfAborted();
+    const device = options.device ?? (await Device.request());
+    const begun = performance.now();
+    const progress: LoadProgress = { received: 0, size: undefined, uploaded: 0, weights: 0, seconds: 0, cache: 'off', resumed: 0 };
+    const opened: { source?: ByteSource } = {};
+    const report = () => {
+      progress.seconds = (performance.now() - begun) / 1000;
+      if (opened.source instanceof Download) {
+        progress.cache = opened.source.cache.state;
+        progress.resumed = opened.source.cache.resumed;
+      }
+      onProgress?.({ ...progress });
+    };
+    const onBytes = (received: number, size: number | undefined) => {
+      progress.received = received;
+      progress.size = size;
+      report();
+    };
+    // Whatever fails first ends the other side: a broken file must not go on downloading.
+    const stop = new AbortController();
+    const passOn = () => stop.abort(signal?.reason);
+    signal?.addEventListener('abort', passOn, { once: true });
+    let inner: glue.Generator | undefined;
+    try {
+      const source = await open(model, { cache, sha256: sha256?.toLowerCase(), signal: stop.signal, fetch, onBytes });
+      opened.source = source;
+      const text = json('the options', { context, kv, page, maxDraft });
+      const guarded: ByteSource = {
+        get size() {
+          return source.size;
+        },
+        async read(offset, length) {
+          signal?.throwIfAborted();
+          return source.read(offset, length);
+        },
+      };
+      const onUpload = (uploaded: number, weights: number) => {
+        progress.uploaded = uploaded;
+        progress.weights = weights;
+        report();
+      };
+      inner = await settle(() => glue.Generator.load(device.inner, guarded, text, onUpload), device.failed);
+      if (source instanceof Download || source instanceof Incoming) await settle(() => source.done, device.failed);
+      const [state, hash]: [CacheState, string | undefined] =
+        source instanceof Download ? [source.cache, source.sha256] : [{ state: 'off', resumed: 0 }, undefined];
+      const generator = new Generator(device, inner, source, state, hash);
+      if (mtp) await generator.loadMtp(mtp);
+      if (source instanceof Download && (await source.release())) generator.source = undefined;
+      report();
+      return generator;
+    } catch (error) {
+      stop.abort(error);
+      inner?.free();
+      throw signal?.aborted ? signal.reason : error;
+    } finally {
+      signal?.removeEventListener('abort', passOn);
+    }
+  }
+
+  /** Loads a drafter that was trained for this model. */
+  async loadMtp({ weights, vocabulary = [], ...options }: MtpOptions): Promise<void> {
+    const source = this.source;
+    if (!source) throw new GenerateError('the model file is no longer at hand; give `mtp` to `Generator.load`');
+    await this.alone(() =>
+      settle(
+        () =>
+          this.inner.loadMtp(this.device.inner, source, new Uint8Array(weights), Uint32Array.from(vocabulary), json('the options of the MTP drafter', options)),
+        this.device.failed,
+      ),
+    );
+  }
+
+  /** Shape and memory of the model. */
+  describe(): ModelDescription {
+    return JSON.parse(this.whileIdle(() => this.inner.describe())) as ModelDescription;
+  }
+
+  /** Token ids of `text`: as a user's turn in the model's chat template where it has one, or with `raw` as it is. */
+  encode(text: string, { raw = false } = {}): Uint32Array {
+    const asIs = raw || !this.describe().chat;
+    return this.whileIdle(() => this.inner.encode(text, asIs));
+  }
+
+  /** Text of token ids; control tokens have none. */
+  decode(tokens: readonly number[] | Uint32Array): string {
+    return this.whileIdle(() => this.inner.decode(Uint32Array.from(tokens)));
+  }
+
+  /** Prompt and answer that the generator holds. */
+  get tokens(): Uint32Array {
+    return this.whileIdle(() => this.inner.tokens);
+  }
+
+  /**
+   * Answers a prompt, a text or token ids: `for await (const piece of generator.generate(prompt)) …`. Nothing is
+   * computed before the first piece is asked for; leaving the loop ends the answer.
+   */
+  generate(prompt: string | readonly number[] | Uint32Array, options: GenerateOptions = {}): Answer {
+    return new Answer((hear, cancel) => this.answer(prompt, options, hear, cancel), options.signal);
+  }
+
+  /** Frees the model. */
+  dispose(): void {
+    if (this.disposed) return;
+    this.disposed = true;
+    this.source = undefined;
+    const free = () => call(() => this.inner.free());
+    if (this.busy) void this.busy.then(free, free);
+    else free();
+  }
+
+  private async answer(
+    prompt: string | readonly number[] | Uint32Array,
+    options: GenerateOptions,
+    hear: (piece: Piece) => Promise<void> | undefined,
+    cancel: glue.Cancel,
+  ): Promise<AnswerResult> {
+    const { signal: _, onStep, raw = false, ...rest } = options;
+    const goesOn = rest.continue === true;
+    let tokens: Uint32Array;
+    if (typeof prompt !== 'string') tokens = Uint32Array.from(prompt);
+    else if (goesOn && !raw && this.describe().chat) tokens = this.whileIdle(() => this.inner.encodeNext(prompt));
+    else tokens = this.encode(prompt, { raw });
+    const text = json('the options', { ...rest, steps: onStep !== undefined });
+    const onEvent = (event: string): Promise<void> | undefined => {
+      const heard = JSON.parse(event) as Piece & { step?: StepReport };
+      if (heard.step) {
+        onStep?.(heard.step);
+        return undefined;
+      }
+      return hear(heard);
+    };
+    const result = await this.alone(() =>
+      settle(() => this.inner.generate(tokens, text, cancel, onEvent), this.device.failed),
+    );
+    return JSON.parse(result) as AnswerResult;
+  }
+
+  /** Runs `run` while nothing else uses the sequence. */
+  private async alone<T>(run: () => Promise<T>): Promise<T> {
+    this.whileIdle(() => {});
+    const running = run();
+    this.busy = running;
+    try {
+      return await running;
+    } finally {
+      this.busy = undefined;
+    }
+  }
+
+  private whileIdle<T>(run: () => T): T {
+    if (this.disposed) throw new GenerateError('this generator was disposed of; load the model again');
+    if (this.busy) throw new GenerateError('this generator is at work; wait for its answer to end, or end it');
+    return call(run);
+  }
+}
+
+/** Pieces that may wait for their reader before the GPU does. */
+const AHEAD = 64;
+
+/** An answer as it is generated. Iterate over it once. */
+export class Answer implements AsyncIterable<Piece> {
+  /** Counts and times, once the answer has ended; rejects as the iteration does. */
+  readonly result: Promise<AnswerResult>;
+  private resolve!: (result: AnswerResult) => void;
+  private reject!: (error: unknown) => void;
+  private begun = false;
+
+  /** @internal */
+  constructor(
+    private readonly run: (hear: (piece: Piece) => Promise<void> | undefined, cancel: glue.Cancel) => Promise<AnswerResult>,
+    private readonly signal: AbortSignal | undefined,
+  ) {
+    this.result = new Promise((resolve, reject) => {
+      this.resolve = resolve;
+      this.reject = reject;
+    });
+    this.result.catch(() => {});
+  }
+
+  /** The whole text. */
+  async text(): Promise<string> {
+    let text = '';
+    for await (const piece of this) text += piece.text;
+    return text;
+  }
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<Piece, void, undefined> {
+    if (this.begun) throw new ArgumentError('an answer can be iterated over once; call `generate` again');
+    this.begun = true;
+    const { signal } = this;
+    const pieces: Piece[] = [];
+    let ended = false;
+    let failure: { error: unknown } | undefined;
+    let wakeReader = () => {};
+    let wakeWriter = () => {};
+    const cancel = call(() => new glue.Cancel());
+    const stop = () => {
+      cancel.cancel();
+      wakeWriter();
+    };
+    signal?.addEventListener('abort', stop, { once: true });
+    const hear = (piece: Piece): Promise<void> | undefined => {
+      pieces.push(piece);
+      wakeReader();
+      if (pieces.length < AHEAD || signal?.aborted) return undefined;
+      return new Promise((resolve) => (wakeWriter = resolve));
+    };
+    const running = (async () => {
+      signal?.throwIfAborted();
+      return this.run(hear, cancel);
+    })().then(
+      (result) => {
+        if (signal?.aborted) failure = { error: signal.reason };
+        else this.resolve(result);
+      },
+      (error: unknown) => {
+        failure = { error: signal?.aborted ? signal.reason : error };
+      },
+    ).finally(() => {
+      if (failure) this.reject(failure.error);
+      ended = true;
+      wakeReader();
+    });
+    try {
+      for (;;) {
+        const piece = pieces.shift();
+        if (piece && !signal?.aborted) {
+          if (pieces.length < AHEAD / 2) wakeWriter();
+          yield piece;
+        } else if (ended) {
+          break;
+        } else {
+          pieces.length = 0;
+          wakeWriter();
+          await new Promise<void>((resolve) => {
+            wakeReader = resolve;
+            if (ended || pieces.length > 0) resolve();
+          });
+        }
+      }
+      const failed = failure as { error: unknown } | undefined;
+      if (failed) throw failed.error;
+    } finally {
+      // Also where the reader left the loop.
+      stop();
+      await running;
+      signal?.removeEventListener('abort', stop);
+      cancel.free();
+    }
+  }
+}
+
+async function open(model: ModelSource, options: DownloadOptions): Promise<ByteSource> {
+  if (typeof model === 'string' || model instanceof URL) {
+    return Download.start(new URL(model, globalThis.location?.href).href, options);
+  }
+  if (options.sha256) throw new ArgumentError('`sha256` is checked for models from an address; check the checksum of other sources yourself');
+  if (typeof ReadableStream !== 'undefined' && model instanceof ReadableStream) {
+    return new Incoming(model, undefined, options.signal, (received) => options.onBytes(received, undefined));
+  }
+  const blob = model instanceof Blob ? model : bytesOf(model);
+  options.onBytes(blob.size, blob.size);
+  return { size: blob.size, read: (offset, length) => readBlob(blob, offset, length) };
+}
+
+function bytesOf(model: unknown): Blob {
+  if (model instanceof ArrayBuffer || ArrayBuffer.isView(model)) return new Blob([model as BufferSource]);
+  throw new ArgumentError('the model must be an address, a File or Blob, an ArrayBuffer, a typed array or a ReadableStream');
+}

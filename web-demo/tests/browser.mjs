@@ -1,0 +1,324 @@
+// The page in a real browser, with every state that a visitor can meet.
+// node tests/browser.mjs --browser chromium|firefox --program PATH --model FILE.gguf --expected FILE.json
+//   [--prompt TEXT] [--screenshots FOLDER] [--brief]
+// `expected` is what `sunfleck generate --raw --temperature 0 --json` printed for the same prompt and model.
+
+import assert from 'node:assert/strict';
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import puppeteer from 'puppeteer-core';
+import { serve } from '../serve.mjs';
+
+const { values: options } = parseArgs({
+  options: {
+    browser: { type: 'string' },
+    program: { type: 'string' },
+    model: { type: 'string' },
+    expected: { type: 'string' },
+    prompt: { type: 'string', default: 'the cat' },
+    screenshots: { type: 'string', default: 'screenshots' },
+    brief: { type: 'boolean', default: false },
+    patience: { type: 'string', default: '240' },
+  },
+});
+const patience = Number(options.patience) * 1000;
+const expected = JSON.parse(await readFile(options.expected, 'utf8'));
+const root = fileURLToPath(new URL('../dist', import.meta.url));
+const home = await mkdtemp(path.join(tmpdir(), 'sunfleck-browser-'));
+await mkdir(options.screenshots, { recursive: true });
+
+/** Starts the browser; without WebGPU where `webgpu` is false. */
+async function launch(webgpu) {
+  const common = { executablePath: options.program, headless: true, protocolTimeout: patience + 30_000, env: { ...process.env, HOME: home, XDG_RUNTIME_DIR: process.env.XDG_RUNTIME_DIR ?? home } };
+  if (options.browser === 'firefox') {
+    return puppeteer.launch({
+      ...common,
+      browser: 'firefox',
+      extraPrefsFirefox: { 'dom.webgpu.enabled': webgpu, 'gfx.webgpu.ignore-blocklist': true },
+    });
+  }
+  const quiet = ['--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync', '--disable-quic'];
+  const gpu = ['--disable-gpu-sandbox', '--enable-unsafe-webgpu', '--ignore-gpu-blocklist', '--use-vulkan=native', '--enable-features=Vulkan,WebGPU'];
+  return puppeteer.launch({ ...common, args: ['--no-sandbox', ...quiet, ...(webgpu ? gpu : ['--disable-features=WebGPU', '--disable-gpu'])] });
+}
+
+const server = await serve({ root, model: path.resolve(options.model) });
+let passed = 0;
+const failures = [];
+
+async function test(name, run) {
+  const begun = performance.now();
+  try {
+    await run();
+    passed++;
+    console.log(`ok   ${options.browser}: ${name} (${((performance.now() - begun) / 1000).toFixed(1)} s)`);
+  } catch (error) {
+    failures.push(name);
+    console.log(`FAIL ${options.browser}: ${name}\n${error.stack ?? error}`);
+  }
+}
+
+/** A page that notes what must not happen: complaints, requests elsewhere, violations of the policy. */
+async function open(browser, hash = '') {
+  const page = await browser.newPage();
+  page.setDefaultTimeout(patience);
+  await page.setViewport({ width: 1280, height: 900 });
+  const noted = { errors: [], elsewhere: [], violations: [] };
+  page.on('pageerror', (error) => noted.errors.push(String(error)));
+  page.on('request', (request) => {
+    const url = request.url();
+    if (!url.startsWith(server.url) && !/^(blob|data|about):/.test(url)) noted.elsewhere.push(url);
+  });
+  await page.evaluateOnNewDocument(() => {
+    window.violations = [];
+    window.longTasks = [];
+    document.addEventListener('securitypolicyviolation', (event) => window.violations.push(`${event.violatedDirective} ${event.blockedURI} ${event.sourceFile}`));
+    try {
+      new PerformanceObserver((list) => window.longTasks.push(...list.getEntries().map((entry) => Math.round(entry.duration)))).observe({ type: 'longtask' });
+    } catch {
+      // Firefox has no such entries.
+    }
+  });
+  await page.goto(`${server.url}${hash}`);
+  noted.check = async () => {
+    noted.violations = await page.evaluate(() => window.violations);
+    assert.deepEqual([noted.errors, noted.elsewhere, noted.violations], [[], [], []]);
+  };
+  return { page, noted };
+}
+
+const text = (page, id) => page.$eval(`#${id}`, (element) => element.textContent);
+const shot = (page, name) => page.screenshot({ path: path.join(options.screenshots, `${options.browser}-${name}.png`), fullPage: true });
+const modelRequests = () => server.requests.filter(({ pathname }) => pathname.endsWith('.gguf'));
+
+async function until(page, what, condition, ...rest) {
+  try {
+    await page.waitForFunction(condition, { polling: 100, timeout: patience }, ...rest);
+  } catch (error) {
+    const state = await page.evaluate(() => [document.querySelector('#model-status')?.textContent, document.querySelector('#alert')?.textContent, document.querySelector('#summary')?.textContent]);
+    throw new Error(`waited for ${what}: ${error.message}; the page says ${JSON.stringify(state)}`);
+  }
+}
+
+const ready = (page) => until(page, 'the page', () => document.documentElement.dataset.ready === 'true');
+const loaded = (page) => until(page, 'the model', () => document.querySelector('#model-dot').className === 'dot ready');
+const idle = (page) => until(page, 'the end of the answer', () => !document.querySelector('#run').hidden);
+const alerted = (page) => until(page, 'an alert', () => !document.querySelector('#alert').hidden);
+
+/** Sets a control as a visitor would, and tells the page. */
+const set = (page, id, value) =>
+  page.$eval(
+    `#${id}`,
+    (element, value) => {
+      if (element.type === 'checkbox') element.checked = value;
+      else element.value = value;
+      element.dispatchEvent(new Event('change', { bubbles: true }));
+    },
+    value,
+  );
+const click = (page, id) => page.$eval(`#${id}`, (element) => element.click());
+
+async function write(page, maxTokens) {
+  await set(page, 'prompt', options.prompt);
+  await set(page, 'set-raw', true);
+  await set(page, 'set-max-tokens', String(maxTokens));
+  await click(page, 'run');
+}
+
+const browser = await launch(true);
+try {
+  console.log(await browser.version());
+  const { page, noted } = await open(browser);
+
+  await test('the page finds a device, and downloads nothing before it is asked', async () => {
+    await ready(page);
+    await shot(page, 'start');
+    assert.equal(modelRequests().length, 0);
+    await noted.check();
+  });
+
+  if (!options.brief) {
+    await test('a stopped download goes on where it ended', async () => {
+      Object.assign(server.faults, { delay: 400, chunk: 4096 });
+      await click(page, 'load');
+      await until(page, 'the first bytes', () => /^[1-9]\d\.\d KB/.test(document.querySelector('#progress-text').textContent));
+      await shot(page, 'loading');
+      await click(page, 'load-stop');
+      await until(page, 'the stop', () => document.querySelector('#model-status').textContent.startsWith('Stopped'));
+      delete server.faults.delay;
+      delete server.faults.chunk;
+    });
+
+    await test('a broken connection is taken up again', async () => {
+      server.faults.cutAfter = 8192;
+      server.faults.chunk = 4096;
+      await click(page, 'load');
+      await loaded(page);
+      delete server.faults.chunk;
+      const ranges = modelRequests().map(({ range }) => range);
+      assert.ok(ranges.length >= 3 && ranges.slice(1).every((range) => /^bytes=[1-9]\d*-$/.test(range)), JSON.stringify(ranges));
+      assert.match(await text(page, 'model-status'), /downloaded from .* on, and kept/);
+    });
+  } else {
+    await test('the model loads', async () => {
+      await click(page, 'load');
+      await loaded(page);
+      console.log(`     ${await text(page, 'model-status')}`);
+    });
+  }
+
+  await test(`${expected.tokens.length} greedy tokens are those of the native program`, async () => {
+    await set(page, 'set-probabilities', false);
+    await write(page, expected.tokens.length);
+    await idle(page);
+    const answer = await page.$$eval('#output span:not(.given)', (spans) => spans.map((span) => span.textContent).join(''));
+    assert.equal(answer, expected.text);
+    console.log(`     ${await text(page, 'stat-speed')} tokens/s, first token after ${await text(page, 'stat-first')}`);
+    await shot(page, 'answer');
+  });
+
+  await test('race: both texts are the same', async () => {
+    await click(page, 'tab-race');
+    await set(page, 'race-prompt', options.prompt);
+    await set(page, 'set-max-tokens', options.brief ? '8' : '24');
+    await click(page, 'race-run');
+    await until(page, 'the verdict', () => document.querySelector('#race-verdict').dataset.same !== undefined);
+    console.log(`     ${await text(page, 'race-verdict')}`);
+    assert.equal(await page.$eval('#race-verdict', (element) => element.dataset.same), 'true');
+    await shot(page, 'race');
+    await click(page, 'tab-write');
+  });
+
+  await test('an answer can be stopped, and the next one is whole', async () => {
+    await write(page, 400);
+    await until(page, 'the first text', () => document.querySelectorAll('#output span:not(.given)').length > 0);
+    await click(page, 'stop');
+    await idle(page);
+    assert.equal(await text(page, 'summary'), 'Stopped.');
+    await write(page, 6);
+    await idle(page);
+    assert.match(await text(page, 'summary'), /^6 tokens in/);
+    await noted.check();
+  });
+
+  if (!options.brief) {
+    await test('sampling with a tree: one seed gives one text', async () => {
+      const answers = [];
+      for (const seed of ['7', '7', '8']) {
+        for (const [id, value] of [['set-temperature', '1'], ['set-tree', '3x5'], ['set-probabilities', true], ['set-seed', seed]]) await set(page, id, value);
+        await write(page, 24);
+        await idle(page);
+        answers.push(await page.$$eval('#output span:not(.given)', (spans) => spans.map((span) => span.textContent).join('')));
+      }
+      assert.equal(answers[0], answers[1]);
+      assert.notEqual(answers[0], answers[2]);
+      for (const [id, value] of [['set-temperature', '0'], ['set-tree', '1x8']]) await set(page, id, value);
+    });
+  }
+
+  await test('no task of the page kept it for long', async () => {
+    // Only printed: on a machine that others use any task may be late.
+    console.log(`     tasks over 50 ms: ${JSON.stringify(await page.evaluate(() => window.longTasks))}`);
+  });
+
+  await test('the next visit loads from the cache', async () => {
+    const before = modelRequests().length;
+    await page.reload();
+    await ready(page);
+    await click(page, 'load');
+    await loaded(page);
+    assert.equal(await page.$eval('#model-status', (element) => element.dataset.cache), 'hit');
+    assert.equal(modelRequests().length, before);
+    console.log(`     ${await text(page, 'model-status')}`);
+  });
+
+  if (!options.brief) {
+    await test('a lost device is told, and another one takes its place', async () => {
+      await write(page, 400);
+      await until(page, 'the first text', () => document.querySelectorAll('#output span:not(.given)').length > 0);
+      await page.evaluate(() => document.querySelector('#about-lose').click());
+      await alerted(page);
+      assert.equal(await page.$eval('#alert', (element) => element.dataset.code), 'device-lost');
+      await shot(page, 'lost');
+      await loaded(page);
+      await write(page, 4);
+      await idle(page);
+      assert.match(await text(page, 'summary'), /^4 tokens in/);
+    });
+
+    await test('a file that is no model is refused', async () => {
+      const bad = path.join(home, 'notes.gguf');
+      await writeFile(bad, 'These are notes and no model.');
+      const input = await page.$('#file');
+      await input.uploadFile(bad);
+      await alerted(page);
+      assert.equal(await page.$eval('#alert', (element) => element.dataset.code), 'model');
+      await shot(page, 'bad-file');
+      await page.$eval('#alert button:last-child', (button) => button.click());
+    });
+
+    await test('a file of the visitor works', async () => {
+      const input = await page.$('#file');
+      await input.uploadFile(path.resolve(options.model));
+      await loaded(page);
+      assert.match(await text(page, 'model-status'), /from your file/);
+    });
+
+    await test('the device panel says what was chosen', async () => {
+      await click(page, 'tab-about');
+      await until(page, 'the plans', () => document.querySelectorAll('#about-kernels pre').length === 2);
+      assert.match(await text(page, 'about-kernels'), /attention\//);
+      await shot(page, 'device');
+      console.log(`     ${(await text(page, 'about-adapter')).replace(/\s+/g, ' ').slice(0, 160)}`);
+    });
+
+    await test('the kernels measure themselves and agree with the naive ones', async () => {
+      await click(page, 'tab-kernels');
+      await click(page, 'bench-run');
+      await until(page, 'the benchmarks', () => document.querySelector('#bench-peaks').dataset.done === 'true' || !document.querySelector('#alert').hidden);
+      const rows = await page.$$eval('#bench-table tbody tr', (rows) => rows.map((row) => row.innerText.replace(/\s+/g, ' ')));
+      for (const row of rows) console.log(`     ${row}`);
+      assert.equal(rows.length, 4);
+      assert.ok(rows.every((row) => !row.includes('✗')));
+      await shot(page, 'kernels');
+    });
+
+    await test('dark, and on a phone of 360 px, nothing is cut off', async () => {
+      await click(page, 'theme');
+      await click(page, 'tab-write');
+      await shot(page, 'dark');
+      await page.setViewport({ width: 360, height: 740 });
+      for (const tab of ['write', 'race', 'kernels', 'about']) {
+        await click(page, `tab-${tab}`);
+        const wide = await page.evaluate(() => document.documentElement.scrollWidth);
+        assert.ok(wide <= 360, `${tab} is ${wide} px wide`);
+        await shot(page, `phone-${tab}`);
+      }
+      await noted.check();
+    });
+  }
+} finally {
+  await browser.close();
+}
+
+if (!options.brief) {
+  const bare = await launch(false);
+  try {
+    await test('without WebGPU the page says so', async () => {
+      const { page } = await open(bare);
+      await alerted(page);
+      assert.equal(await page.$eval('#alert', (element) => element.dataset.code), 'webgpu-unavailable');
+      assert.ok(await page.$eval('#load', (button) => button.disabled));
+      await shot(page, 'no-webgpu');
+    });
+  } finally {
+    await bare.close();
+  }
+}
+await server.close();
+await rm(home, { recursive: true, force: true });
+console.log(`${passed} passed, ${failures.length} failed`);
+process.exit(failures.length > 0 ? 1 : 0);

@@ -1,0 +1,15 @@
+//! `cargo xtask package-web`: the npm package, ready to install or publish.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use crate::web_package;
+
+/// Builds and packs; prints the archive's path on stdout.
+pub fn run() -> Result<ExitCode> {
+    let package = web_package::build()?;
+    eprintln!("{} bytes of code after gzip", package.compressed);
+    println!("{}", package.archive.display());
+    Ok(ExitCode::SUCCESS)
+}
