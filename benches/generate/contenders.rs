@@ -3,7 +3,10 @@
 use std::{fs, path::PathBuf};
 
 use sunfleck::{
-    draft::{Bounded, Drafter, FirstOf, MtpDrafter, MtpOptions, NgramDrafter, NgramOptions},
+    draft::{
+        Bounded, Drafter, FirstOf, MedusaDrafter, MedusaOptions, MtpDrafter, MtpOptions,
+        NgramDrafter, NgramOptions,
+    },
     gpu::Gpu,
     model::{Decoder, Gguf},
 };
@@ -29,6 +32,8 @@ pub enum Kind {
     Ngram,
     /// An MTP module.
     Mtp,
+    /// Medusa heads.
+    Medusa,
     /// Look-up, and an MTP module where that has nothing.
     NgramMtp,
 }
@@ -61,6 +66,7 @@ impl Kind {
         match self {
             Self::Ngram => "ngram",
             Self::Mtp => "mtp",
+            Self::Medusa => "medusa",
             Self::NgramMtp => "ngram+mtp",
         }
     }
@@ -85,6 +91,7 @@ pub fn all() -> Vec<Contender> {
             Kind::Mtp,
             &[Tree::Chain(2), Tree::Chain(4), Tree::Nodes(16), Tree::Auto],
         ),
+        of(Kind::Medusa, &[Tree::Nodes(16), Tree::Nodes(32)]),
         of(Kind::NgramMtp, &[Tree::Chain(4), Tree::Auto]),
     ]
     .concat()
@@ -125,9 +132,16 @@ impl Contender {
         };
         let drafter: Box<dyn Drafter> = match self.drafter {
             Kind::Ngram => Box::new(ngram()?),
-            Kind::Mtp => Box::new(mtp(levels, gpu, decoder, gguf, reader, folder).await?),
+            Kind::Mtp => {
+                let tree = match self.tree {
+                    Tree::Nodes(nodes) => nodes,
+                    _ => 1,
+                };
+                Box::new(mtp(levels, tree, gpu, decoder, gguf, reader, folder).await?)
+            }
+            Kind::Medusa => Box::new(medusa(gpu, decoder, gguf, reader, folder).await?),
             Kind::NgramMtp => {
-                let second = mtp(levels, gpu, decoder, gguf, reader, folder).await?;
+                let second = mtp(levels, 1, gpu, decoder, gguf, reader, folder).await?;
                 Box::new(FirstOf::new(Box::new(ngram()?), Box::new(second), 1))
             }
         };
@@ -141,12 +155,44 @@ impl Contender {
 
 async fn mtp(
     tokens: usize,
+    nodes: usize,
     gpu: &Gpu,
     decoder: &Decoder,
     gguf: &Gguf,
     mut reader: &mut dyn Weights,
     folder: Option<&PathBuf>,
 ) -> Result<MtpDrafter, String> {
+    let (weights, vocabulary) = trained("mtp.safetensors", folder)?;
+    let options = MtpOptions {
+        tokens,
+        nodes,
+        vocabulary,
+        ..MtpOptions::default()
+    };
+    MtpDrafter::load(gpu, decoder, gguf, &mut reader, &weights, &options)
+        .await
+        .map_err(|error| error.to_string())
+}
+
+async fn medusa(
+    gpu: &Gpu,
+    decoder: &Decoder,
+    gguf: &Gguf,
+    mut reader: &mut dyn Weights,
+    folder: Option<&PathBuf>,
+) -> Result<MedusaDrafter, String> {
+    let (weights, vocabulary) = trained("medusa.safetensors", folder)?;
+    let options = MedusaOptions {
+        vocabulary,
+        ..MedusaOptions::default()
+    };
+    MedusaDrafter::load(gpu, decoder, gguf, &mut reader, &weights, &options)
+        .await
+        .map_err(|error| error.to_string())
+}
+
+/// The bytes of trained weights, and the shortened draft vocabulary.
+fn trained(name: &str, folder: Option<&PathBuf>) -> Result<(Vec<u8>, Vec<u32>), String> {
     let folder = folder.ok_or("no trained weights for this model")?;
     let read = |name: &str| {
         let path = folder.join(name);
@@ -155,9 +201,5 @@ async fn mtp(
     let list = serde_json::from_slice(&read("token_rank.json")?);
     let mut vocabulary: Vec<u32> = list.map_err(|error| format!("token_rank.json: {error}"))?;
     vocabulary.truncate(DRAFT_VOCABULARY);
-    let options = MtpOptions { tokens, vocabulary };
-    let weights = read("mtp.safetensors")?;
-    MtpDrafter::load(gpu, decoder, gguf, &mut reader, &weights, &options)
-        .await
-        .map_err(|error| error.to_string())
+    Ok((read(name)?, vocabulary))
 }

@@ -29,21 +29,39 @@ pub struct Bound {
     nodes: u32,
 }
 
+/// Standard deviation of the logits of tokens that were not drafted.
+const SPREAD: f32 = 2.0;
+
+/// `count` numbers of mean 0 and the deviation [`SPREAD`], normally distributed, as logits are about (Box and
+/// Muller 1958).
+fn normals(seed: u32, count: usize) -> Vec<f32> {
+    let width = 12f32.sqrt();
+    let unit = |number: f32| number / width + 0.5; // in 0..1
+    let numbers = numbers(seed, count.next_multiple_of(2));
+    let mut normals = Vec::with_capacity(numbers.len());
+    for pair in numbers.chunks_exact(2) {
+        let radius = SPREAD * (-2.0 * unit(pair[0]).max(1e-7).ln()).sqrt();
+        let (sine, cosine) = (std::f32::consts::TAU * unit(pair[1])).sin_cos();
+        normals.extend([radius * cosine, radius * sine]);
+    }
+    normals.truncate(count);
+    normals
+}
+
 /// Rows of logits whose drafted tokens have a probability of about 0.7 for a first child, as drafts that pay
 /// have; the rest is spread over the whole vocabulary.
 fn logits(case: &Case, tokens: &[u32], seed: u32) -> Vec<f32> {
     let (vocabulary, nodes) = (case.vocabulary as usize, case.nodes as usize);
-    let mut logits = numbers(seed, vocabulary * nodes);
-    // At temperature t, exp of a uniform number of variance 1 has the mean sinh(w) / w, w = sqrt 3 / t.
+    let mut logits = normals(seed, vocabulary * nodes);
     let temperature = case.sampling.temperature;
-    let width = 3f32.sqrt() / temperature;
-    let level = temperature * ((vocabulary as f32 * width.sinh() / width).ln() + 1.0);
     for node in (1..case.nodes).rev() {
         let parent = case.parent(node) as usize;
+        let row = &mut logits[parent * vocabulary..][..vocabulary];
+        let sum: f64 = row.iter().map(|x| f64::from(x / temperature).exp()).sum();
         // The first child, which is written last, is the likeliest.
         let first = node == 1 || case.parent(node - 1) != case.parent(node);
-        let height = if first { level } else { level - 2.0 };
-        logits[parent * vocabulary + tokens[node as usize] as usize] = height;
+        let share = if first { 2.3f64 } else { 0.2 };
+        row[tokens[node as usize] as usize] = temperature * (share * sum).ln() as f32;
     }
     logits
 }
@@ -70,8 +88,8 @@ impl Bound {
         let target = buffer("logits", &values);
         let mut draft = vec![0f32; 1];
         if case.is_drawn() {
-            let noise = numbers(2, values.len());
-            let noisy: Vec<f32> = values.iter().zip(noise).map(|(x, y)| x + 0.3 * y).collect();
+            let noise = normals(2, values.len());
+            let noisy: Vec<f32> = values.iter().zip(noise).map(|(x, y)| x + 0.2 * y).collect();
             let vocabulary = case.vocabulary as usize;
             draft = vec![0.0; rows as usize * vocabulary];
             for node in 1..n as usize {

@@ -29,6 +29,7 @@ struct AttentionParams {
     tree_words: u32,  // words of a node's ancestor set
     tree_base: u32,   // first word of the ancestor sets in a sequence's tree
     tree_depth: u32,  // first word of the depths
+    tree_nodes: u32,  // word that holds the number of nodes
     tree_stride: u32, // words from one sequence's tree to the next
     prefix: u32,      // keys that every query sees
     window: u32,      // keys a query sees, its own the last

@@ -1,5 +1,7 @@
-// The cut-off of a row by top-k, top-p and min-p, and what is left by it. One workgroup a row of the bound
-// part; nothing to do where the request has none. Twin: reference::verify::processing.
+// The cut-off of a row by top-k, top-p and min-p, and what is left by it, where verify/choose.wgsl left it open:
+// too many tokens lie about it; and the entropy of a row. One workgroup a row of the bound part. Twin: reference::verify::processing.
+
+var<workgroup> state: u32;
 
 fn from_key(key: u32) -> f32 {
     return bitcast<f32>(select(~key, key & 0x7fffffffu, (key & 0x80000000u) != 0u));
@@ -54,7 +56,7 @@ fn minus(a: vec3<u32>, b: vec3<u32>) -> vec3<u32> {
 
 // Tokens are ordered by 50 bits, the key and then the distance from the last token, and found a digit at a
 // time: four digits of 8 bits, two of 9.
-const BINS: u32 = 512u;
+const DIGIT_BINS: u32 = 512u;
 const GROUPS: u32 = 16u; // of bins
 const LAST_TOKEN: u32 = 0x3ffffu; // 2^18 tokens are the largest vocabulary
 const KEY_DIGITS: u32 = 4u;
@@ -77,7 +79,7 @@ var<workgroup> search: Search;
 
 fn bin(index: u32) -> vec3<u32> {
     return vec3(
-        atomicLoad(&bins[index]), atomicLoad(&bins[BINS + index]), atomicLoad(&bins[2u * BINS + index]));
+        atomicLoad(&bins[index]), atomicLoad(&bins[DIGIT_BINS + index]), atomicLoad(&bins[2u * DIGIT_BINS + index]));
 }
 
 // The weight of one token, or with `counts` its number.
@@ -130,8 +132,8 @@ fn next_digit(level: u32, found: Search, top: f32, wanted: f32, counts: bool) ->
         next.left = minus(next.left, carried(groups[group]));
         group -= 1u;
     }
-    var digit = (BINS / GROUPS) * group + BINS / GROUPS - 1u;
-    while digit > (BINS / GROUPS) * group && is_less(carried(bin(digit)), next.left) {
+    var digit = (DIGIT_BINS / GROUPS) * group + DIGIT_BINS / GROUPS - 1u;
+    while digit > (DIGIT_BINS / GROUPS) * group && is_less(carried(bin(digit)), next.left) {
         next.left = minus(next.left, carried(bin(digit)));
         digit -= 1u;
     }
@@ -174,10 +176,10 @@ fn put(cut: Cut, within: Part, level: u32, found: Search, counts: bool, y: u32) 
         atomicAdd(&bins[digit], limbs.x);
     }
     if limbs.y > 0u {
-        atomicAdd(&bins[BINS + digit], limbs.y);
+        atomicAdd(&bins[DIGIT_BINS + digit], limbs.y);
     }
     if limbs.z > 0u {
-        atomicAdd(&bins[2u * BINS + digit], limbs.z);
+        atomicAdd(&bins[2u * DIGIT_BINS + digit], limbs.z);
     }
 }
 
@@ -189,7 +191,7 @@ fn select_part(cut: Cut, within: Part, wanted: f32, counts: bool, lane: u32) -> 
     }
     var found = workgroupUniformLoad(&search);
     for (var level = 0u; level < DIGITS && found.state == SEARCHING; level++) {
-        for (var i = lane; i < 3u * BINS; i += WORKGROUP_X) {
+        for (var i = lane; i < 3u * DIGIT_BINS; i += WORKGROUP_X) {
             atomicStore(&bins[i], 0u);
         }
         workgroupBarrier(); // orders the zeros before the sums
@@ -202,8 +204,8 @@ fn select_part(cut: Cut, within: Part, wanted: f32, counts: bool, lane: u32) -> 
         workgroupBarrier(); // orders the bins before the sums of 16
         for (var group = lane; group < GROUPS; group += WORKGROUP_X) {
             var sum = vec3(0u);
-            for (var i = 0u; i < BINS / GROUPS; i++) {
-                sum += bin(group * (BINS / GROUPS) + i);
+            for (var i = 0u; i < DIGIT_BINS / GROUPS; i++) {
+                sum += bin(group * (DIGIT_BINS / GROUPS) + i);
             }
             groups[group] = sum;
         }
@@ -240,14 +242,17 @@ fn main(
     let request = row / params.max_nodes;
     let node = row % params.max_nodes;
     let settings = row_settings(request);
-    let cuts_count = settings.top_k > 0u && settings.top_k < params.vocabulary;
-    if !row_exists(request, node) || !(cuts_count || settings.top_p < 1.0 || settings.min_p > 0.0) {
+    if !row_exists(request, node) || !(has_cut(settings) || wants_entropy(request)) {
         return;
     }
-    var whole = nodes[row].after;
-    if ROW_KIND == 1u {
-        whole = nodes[row].drafted;
+    if lane == 0u {
+        state = scratch_word(search_at(group.x) + SEARCH_STATE);
     }
+    if workgroupUniformLoad(&state) != STATE_OPEN && !wants_entropy(request) {
+        return;
+    }
+    let cuts_count = by_count(settings);
+    let whole = row_stat(row);
     let top = whole.max;
     let cut = Cut(row_source(request, node), settings, top);
     var part = Part(0u, NONE);
@@ -258,8 +263,7 @@ fn main(
         part = select_part(cut, part, settings.top_p, false, lane);
     }
     if settings.min_p > 0.0 {
-        // exp(z - top) >= min_p; the likeliest itself always stays.
-        let bar = key_of(max(min(top + log(settings.min_p), top), LOWEST));
+        let bar = key_of(bar_of(settings, top));
         if bar > part.cut {
             part = Part(bar, NONE);
         }

@@ -1,5 +1,5 @@
 // No request has penalties or a grammar.
 
 fn shaped(settings: Settings, marks: u32, y: u32, logit: f32) -> f32 {
-    return select(clamp(logit / settings.temperature, LOWEST, HIGHEST), LOWEST, logit <= LOWEST);
+    return select(clamp(logit * settings.coldness, LOWEST, HIGHEST), LOWEST, logit <= LOWEST);
 }

@@ -19,8 +19,8 @@ fn main(
         if exists && i < params.blocks {
             let at = stat_at(group.x, group.y, i);
             stat = Stat(
-                bitcast<f32>(scratch[at]), scratch[at + 1u],
-                bitcast<f32>(scratch[at + 2u]), bitcast<f32>(scratch[at + 3u]));
+                bitcast<f32>(scratch_word(at)), scratch_word(at + 1u),
+                bitcast<f32>(scratch_word(at + 2u)));
         }
         slots[i] = stat;
     }
@@ -36,7 +36,6 @@ fn main(
     }
     nodes[row].after = whole;
     nodes[row].argmax = all.token;
-    nodes[row].entropy = entropy_of(all.sum, all.slope);
     nodes[row].bound = 1.0;
     nodes[row].scale = 1.0;
     nodes[row].alpha = 1.0;

@@ -1,8 +1,5 @@
 // Logits into weights: penalties, grammar mask, temperature, cut-off. Nothing is written back.
 
-// Of the part that is bound: statistics [row, kind, block] of four words, then marks [row][occurred, allowed]
-// of one bit a token.
-@group(0) @binding(4) var<storage, read_write> scratch: array<u32>;
 @group(0) @binding(5) var<storage, read> target_logits: array<u32>; // rows from params.first_row on
 @group(0) @binding(6) var<storage, read> draft_logits: array<u32>;  // [request, draft row, vocabulary]
 

@@ -4,6 +4,11 @@
 
 var<workgroup> last_node: u32;
 
+// The logit of a token; LOWEST past the end.
+fn raw_before(source: Source, y: u32, end: u32) -> f32 {
+    return select(LOWEST, raw_logit(source, min(y, end - 1u)), y < end);
+}
+
 @compute @workgroup_size(WORKGROUP_X, WORKGROUP_Y, WORKGROUP_Z)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -27,8 +32,11 @@ fn main(
     let begin = group.x * BLOCK;
     let end = min(begin + BLOCK, params.vocabulary);
     var own = NO_STAT;
-    for (var y = begin + lane; y < end; y += WORKGROUP_X) {
-        own = with_token(own, raw_logit(source, y), y);
+    for (var y = begin + lane; y < end; y += 4u * WORKGROUP_X) {
+        let z = vec4(
+            raw_logit(source, y), raw_before(source, y + WORKGROUP_X, end),
+            raw_before(source, y + 2u * WORKGROUP_X, end), raw_before(source, y + 3u * WORKGROUP_X, end));
+        own = with_four(own, z, y, WORKGROUP_X);
     }
     slots[lane] = own;
     join_slots(lane);
@@ -45,9 +53,9 @@ fn main(
     }
     if lane == 0u {
         let at = stat_at(group.y, 0u, group.x);
-        scratch[at] = bitcast<u32>(slots[0].top);
-        scratch[at + 1u] = bitcast<u32>(slots[0].sum);
-        scratch[at + 2u] = bitcast<u32>(sums.x);
-        scratch[at + 3u] = bitcast<u32>(sums.y);
+        set_scratch(at, bitcast<u32>(slots[0].top));
+        set_scratch(at + 1u, bitcast<u32>(slots[0].sum));
+        set_scratch(at + 2u, bitcast<u32>(sums.x));
+        set_scratch(at + 3u, bitcast<u32>(sums.y));
     }
 }

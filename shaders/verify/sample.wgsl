@@ -61,7 +61,7 @@ fn raw_log(row: u32, logit: f32) -> f32 {
     var all = NO_STAT;
     for (var i = 0u; i < params.blocks; i++) {
         let at = stat_at(row - params.first_row, 0u, i);
-        all = joined(all, Stat(bitcast<f32>(scratch[at]), 0u, bitcast<f32>(scratch[at + 1u]), 0.0));
+        all = joined(all, Stat(bitcast<f32>(scratch_word(at)), 0u, bitcast<f32>(scratch_word(at + 1u))));
     }
     return select(logit - all.top - log(all.sum), LOWEST, logit <= LOWEST);
 }
@@ -90,7 +90,7 @@ fn main(
     } else if inside {
         for (var i = lane; i < params.blocks; i += WORKGROUP_X) {
             let at = stat_at(row - params.first_row, 0u, i);
-            block_sums[i] = vec2(bitcast<f32>(scratch[at + 2u]), bitcast<f32>(scratch[at + 3u]));
+            block_sums[i] = vec2(bitcast<f32>(scratch_word(at + 2u)), bitcast<f32>(scratch_word(at + 3u)));
         }
         workgroupBarrier(); // orders the blocks' sums before the choice
         if lane == 0u {

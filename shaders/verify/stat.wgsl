@@ -4,40 +4,35 @@ struct Stat {
     top: f32,   // largest logit; LOWEST: no token has probability
     token: u32, // the lowest that has it
     sum: f32,   // of exp(z - top)
-    slope: f32, // of exp(z - top) (top - z)
 }
 
-const NO_STAT: Stat = Stat(LOWEST, NONE, 0.0, 0.0);
+const NO_STAT: Stat = Stat(LOWEST, NONE, 0.0);
 
-// How far below the joint maximum a part's is. Further than this nothing is left in f32.
-fn distance(top: f32, own: f32) -> f32 {
-    return min(top - own, 150.0);
+// exp(own - top) of the maximum of a part and that of both. Below exp(-104) f32 holds nothing; the bound keeps
+// infinities out.
+fn share(top: f32, own: f32) -> f32 {
+    return exp(max(own - top, -150.0));
 }
 
 fn joined(a: Stat, b: Stat) -> Stat {
     let top = max(a.top, b.top);
-    let to_a = distance(top, a.top);
-    let to_b = distance(top, b.top);
-    let share_a = exp(-to_a);
-    let share_b = exp(-to_b);
     let b_wins = b.top > a.top || (b.top == a.top && b.token < a.token);
-    let slope_a = share_a * fma(to_a, a.sum, a.slope);
-    let slope_b = share_b * fma(to_b, b.sum, b.slope);
     return Stat(
-        top, select(a.token, b.token, b_wins), fma(share_a, a.sum, share_b * b.sum), slope_a + slope_b);
+        top, select(a.token, b.token, b_wins), fma(share(top, a.top), a.sum, share(top, b.top) * b.sum));
 }
 
-// A part with one more token, in ascending order. The exponential is of the smaller less the larger logit,
-// so that a token costs one, and a row is read once.
-fn with_token(stat: Stat, z: f32, y: u32) -> Stat {
-    let rises = z > stat.top;
-    let far = distance(max(z, stat.top), min(z, stat.top));
-    let share = select(exp(-far), 0.0, z <= LOWEST);
-    let higher = Stat(z, y, fma(stat.sum, share, 1.0), share * fma(far, stat.sum, stat.slope));
-    let lower = Stat(stat.top, stat.token, stat.sum + share, fma(share, far, stat.slope));
+// A part with four more tokens, of which each is `step` after the one before, and after those that are in it.
+// So a logit is read once, and four take five exponentials.
+fn with_four(stat: Stat, z: vec4<f32>, y: u32, step: u32) -> Stat {
+    let four = max(max(z.x, z.y), max(z.z, z.w));
+    let top = max(stat.top, four);
+    let weights = exp(max(z - vec4(top), vec4(-150.0)));
+    let sum = (weights.x + weights.y) + (weights.z + weights.w);
+    let first = select(select(select(3u, 2u, z.z == four), 1u, z.y == four), 0u, z.x == four);
+    // Where there is no logit, the distance from the maximum is 0, and yet nothing weighs anything.
     return Stat(
-        select(lower.top, higher.top, rises), select(lower.token, higher.token, rises),
-        select(lower.sum, higher.sum, rises), select(lower.slope, higher.slope, rises));
+        top, select(stat.token, y + first * step, four > stat.top),
+        select(fma(share(top, stat.top), stat.sum, sum), 0.0, top <= LOWEST));
 }
 
 var<workgroup> slots: array<Stat, SLOTS>;

@@ -18,11 +18,16 @@ struct VerifyParams {
     marks_at: u32,      // word of scratch where the marks begin
     first_child: u32,   // the children that this dispatch tests, and one past them
     end_child: u32,
+    bins_at: u32,       // words of scratch where sums, searches and candidates of cut-offs begin
+    searches_at: u32,
+    lists_at: u32,
+    candidates: u32,    // that a list has room for
+    top: u32,           // likeliest tokens that are listed beside each kept one
 }
 
 // How a row of logits becomes a distribution: verify::Sampling.
 struct Settings {
-    temperature: f32,
+    coldness: f32, // 1 / temperature
     top_k: u32,
     top_p: f32,
     min_p: f32,
@@ -61,6 +66,8 @@ const FLAG_NO_SUPPORT: u32 = 1u; // no token may follow a node on the path
 const FLAG_BAD_TREE: u32 = 2u;
 const FLAG_IMPOSSIBLE_DRAFT: u32 = 4u; // a tested token has probability 0 in its draft distribution
 const FLAG_NOT_A_CHAIN: u32 = 8u;
+const FLAG_REPEATED_SIBLINGS: u32 = 16u;
+const FLAG_TOKEN_OUTSIDE: u32 = 32u; // of the vocabulary
 
 @group(0) @binding(0) var<uniform> params: VerifyParams;
 @group(0) @binding(1) var<storage, read> requests: array<Request>;

@@ -29,7 +29,7 @@ fn accepted_child(request: u32, node: u32, count: u32) -> Found {
     var ordinal = 0u;
     while is_child(child, before, count) {
         if token_of(request, child) >= params.vocabulary {
-            return Found(NONE, FLAG_BAD_TREE);
+            return Found(NONE, FLAG_TOKEN_OUTSIDE);
         }
         if rule == RULE_CHAIN && ordinal > 0u {
             return Found(NONE, FLAG_NOT_A_CHAIN);
@@ -68,7 +68,7 @@ fn is_kept(request: u32, node: u32, ordinal: u32, purpose: u32) -> bool {
 fn child_flags(request: u32, child: u32) -> u32 {
     let outside = token_of(request, child) >= params.vocabulary;
     let impossible = nodes[request * params.max_nodes + child].scale < 0.0;
-    return select(0u, FLAG_BAD_TREE, outside) | select(0u, FLAG_IMPOSSIBLE_DRAFT, impossible);
+    return select(0u, FLAG_TOKEN_OUTSIDE, outside) | select(0u, FLAG_IMPOSSIBLE_DRAFT, impossible);
 }
 
 // Of a chain, the last node whose own test passes.
@@ -170,7 +170,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>) {
     let base = request * params.max_nodes;
     let start = request * params.outcome_words;
     let n = params.max_nodes;
-    for (var i = 0u; i < params.outcome_words; i++) {
+    // What follows are the lists of likely tokens, which verify/top_rows.wgsl writes whole.
+    for (var i = 0u; i < min(params.outcome_words, 2u + 4u * n); i++) {
         outcome[start + i] = 0u;
     }
     let count = node_count(request);

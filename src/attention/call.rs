@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     gpu::{BufferView, GpuError, Pipeline},
-    ops::Dispatch,
+    ops::{Dispatch, DispatchSizes, Workgroups},
     tree::{self, BlobField},
 };
 
@@ -310,15 +310,15 @@ impl PreparedAttention {
                 });
             }
         }
-        match (problem.mask, io.tree) {
-            (Mask::Tree { max_nodes }, Some(tree)) => {
+        match (problem.mask.tree_nodes(), io.tree) {
+            (Some(max_nodes), Some(tree)) => {
                 needs.push((
                     "tree",
                     tree.size,
                     (batch * 4).saturating_mul(tree::blob_words(max_nodes as usize) as u64),
                 ));
             }
-            (Mask::Tree { .. }, None) => {
+            (Some(_), None) => {
                 return Err(AttentionError::Argument {
                     name: "tree",
                     problem: "is missing, but the mask is a draft tree",
@@ -403,10 +403,7 @@ impl PreparedAttention {
 
     pub(super) fn params(&self, chunk_start: u32, bias_bytes: u64) -> AttentionParams {
         let p = self.plan.problem();
-        let max_nodes = match p.mask {
-            Mask::Tree { max_nodes } => max_nodes,
-            _ => 0,
-        };
+        let max_nodes = p.mask.tree_nodes().unwrap_or(0);
         let bias = p.bias.unwrap_or_default();
         let first_key = p
             .pages
@@ -438,6 +435,8 @@ impl PreparedAttention {
             tree_words: tree::ancestor_words(max_nodes as usize) as u32,
             tree_base: tree::ancestors_offset(max_nodes as usize) as u32,
             tree_depth: tree::field_offset(BlobField::Depth, max_nodes as usize) as u32,
+            // The root's interval holds all nodes.
+            tree_nodes: tree::field_offset(BlobField::DfsOut, max_nodes as usize) as u32,
             prefix: match p.mask {
                 Mask::Prefix { keys } => keys.saturating_sub(first_key),
                 _ => 0,
@@ -469,6 +468,12 @@ type Part = (u32, Dispatch);
 struct Chunk {
     decode: Vec<(u32, Vec<Part>)>, // packed rows of a block
     merge: Dispatch,
+}
+
+fn depends_on_keys(groups: &[Workgroups; 3]) -> bool {
+    groups
+        .iter()
+        .any(|axis| !matches!(axis, Workgroups::Fixed(_)))
 }
 
 /// Attention bound to its buffers, ready to be recorded.
@@ -535,16 +540,78 @@ impl Attention {
     /// # pollster::block_on(example()).unwrap();
     /// ```
     pub fn encode(&self, pass: &mut ComputePass<'_>, queries: u32, keys: u32) {
+        let keys = keys.min(self.max_keys);
+        self.each(queries, |dispatch, groups| {
+            dispatch.encode(pass, groups.map(|axis| axis.of(keys)));
+        });
+    }
+
+    /// The dispatches of a call for at most `queries` queries whose workgroups depend on the keys there are, in order:
+    /// for [`Self::encode_sized`].
+    pub fn sizes(&self, queries: u32) -> Vec<[Workgroups; 3]> {
+        let mut sizes = Vec::new();
+        self.each(queries, |_, groups| {
+            if depends_on_keys(&groups) {
+                sizes.push(groups);
+            }
+        });
+        sizes
+    }
+
+    /// As [`Self::encode`], with the number of keys known on the GPU only: the dispatches of [`Self::sizes`] are those
+    /// from `first` on of `sizes`, whoever writes them there (see
+    /// [`verify::Advance`](crate::verify::Advance)).
+    ///
+    /// # Errors
+    /// [`AttentionError::Argument`] when those are others; nothing is recorded then.
+    pub fn encode_sized(
+        &self,
+        pass: &mut ComputePass<'_>,
+        queries: u32,
+        sizes: &DispatchSizes,
+        first: usize,
+    ) -> Result<(), AttentionError> {
+        let own = self.sizes(queries);
+        if sizes
+            .rules()
+            .get(first..)
+            .and_then(|rules| rules.get(..own.len()))
+            != Some(&own)
+        {
+            return Err(AttentionError::Argument {
+                name: "sizes",
+                problem: "has other dispatches from `first` on than this call",
+            });
+        }
+        let mut next = first as u64;
+        self.each(queries, |dispatch, groups| {
+            if depends_on_keys(&groups) {
+                dispatch.encode_sized(pass, sizes.buffer(), next * 12);
+                next += 1;
+            } else {
+                dispatch.encode(pass, groups.map(|axis| axis.of(0)));
+            }
+        });
+        Ok(())
+    }
+
+    /// The dispatches of a call for at most `queries` queries.
+    fn each(&self, queries: u32, mut record: impl FnMut(&Dispatch, [Workgroups; 3])) {
+        use Workgroups::Fixed;
         let queries = queries.min(self.max_queries);
         let group = self.group;
         if !self.prefill.is_empty() && queries * group > PREFILL_ABOVE {
             let blocks = (queries * group).div_ceil(self.prefill_rows);
             for (kv_heads, prefill) in &self.prefill {
-                prefill.encode(pass, [blocks, *kv_heads, self.batch]);
+                let groups = [blocks, *kv_heads, self.batch];
+                record(prefill, groups.map(Fixed));
             }
             return;
         }
-        let spans = keys.min(self.max_keys).div_ceil(SPAN);
+        let spans = Workgroups::OfKeys {
+            per: SPAN,
+            most: self.max_keys.div_ceil(SPAN),
+        };
         for (start, chunk) in (0..queries).step_by(self.chunk as usize).zip(&self.chunks) {
             let queries = self.chunk.min(queries - start);
             let rows = queries * group;
@@ -553,12 +620,11 @@ impl Attention {
                 return;
             };
             for (kv_heads, decode) in decode {
-                let groups = [rows.div_ceil(*block), spans, self.batch * kv_heads];
-                decode.encode(pass, groups);
+                let (blocks, sequences) = (rows.div_ceil(*block), self.batch * kv_heads);
+                record(decode, [Fixed(blocks), spans, Fixed(sequences)]);
             }
-            chunk
-                .merge
-                .encode(pass, [self.query_heads, queries, self.batch]);
+            let groups = [self.query_heads, queries, self.batch];
+            record(&chunk.merge, groups.map(Fixed));
         }
     }
 }

@@ -45,6 +45,7 @@ shared_struct! {
         pub tree_words: u32,
         pub tree_base: u32,
         pub tree_depth: u32,
+        pub tree_nodes: u32,
         pub tree_stride: u32,
         pub prefix: u32,
         pub window: u32,
@@ -96,7 +97,7 @@ impl Extra {
 fn score_extras(problem: &AttentionProblem) -> Vec<Extra> {
     [
         (Extra::Pages, problem.pages.is_some()),
-        (Extra::Tree, matches!(problem.mask, Mask::Tree { .. })),
+        (Extra::Tree, problem.mask.tree_nodes().is_some()),
         (Extra::Bias, problem.bias.is_some()),
         (Extra::Heads, problem.alibi_slopes.is_some()),
     ]
@@ -158,14 +159,15 @@ fn with_extras(
 
 /// Files that decide which keys a row sees and what happens to its scores.
 fn scores(kernel: Kernel, problem: &AttentionProblem) -> Kernel {
-    let tree = matches!(problem.mask, Mask::Tree { .. });
+    let end = matches!(problem.mask, Mask::TreeEnd { .. });
     let kernel = kernel
         .source(mask(problem.mask))
         .source(match problem.window {
             Some(_) => shader!("attention/window_sliding.wgsl"),
             None => shader!("attention/window_none.wgsl"),
         })
-        .constant("TREE_MASK", u32::from(tree))
+        .constant("TREE_MASK", u32::from(problem.mask.tree_nodes().is_some()))
+        .constant("TREE_END", u32::from(end))
         .constant("BIAS_HIDES", u32::from(problem.bias.is_some()));
     if problem.softcap.is_none() && problem.alibi_slopes.is_none() && problem.bias.is_none() {
         return kernel.source(shader!("attention/score_plain.wgsl"));
@@ -261,7 +263,7 @@ fn mask(mask: Mask) -> Source {
     match mask {
         Mask::None => shader!("attention/mask_none.wgsl"),
         Mask::Causal | Mask::Prefix { .. } => shader!("attention/mask_causal.wgsl"),
-        Mask::Tree { .. } => shader!("attention/mask_tree.wgsl"),
+        Mask::Tree { .. } | Mask::TreeEnd { .. } => shader!("attention/mask_tree.wgsl"),
     }
 }
 

@@ -140,6 +140,7 @@ pub(crate) fn variants(capabilities: &Capabilities) -> Vec<Kernel> {
                 (Mask::None, false),
                 (Mask::Causal, true),
                 (Mask::Tree { max_nodes: 64 }, false),
+                (Mask::TreeEnd { max_nodes: 64 }, false),
             ] {
                 let mut problem = AttentionProblem::new(12, 4, head_dim, 64, 1024);
                 problem.value_dim = value_dim;
@@ -165,6 +166,7 @@ pub(crate) fn variants(capabilities: &Capabilities) -> Vec<Kernel> {
             (Mask::Causal, true),
             (Mask::None, true),
             (Mask::Tree { max_nodes: 64 }, false),
+            (Mask::TreeEnd { max_nodes: 64 }, false),
         ] {
             let mut problem = AttentionProblem::new(12, 4, 64, 64, 1024);
             problem.key.element = element;
@@ -186,7 +188,12 @@ pub(crate) fn variants(capabilities: &Capabilities) -> Vec<Kernel> {
         }
     }
     // Everything on top, with each mask.
-    for mask in [Mask::None, Mask::Causal, Mask::Tree { max_nodes: 64 }] {
+    for mask in [
+        Mask::None,
+        Mask::Causal,
+        Mask::Tree { max_nodes: 64 },
+        Mask::TreeEnd { max_nodes: 64 },
+    ] {
         let mut problem = AttentionProblem::new(12, 4, 64, 64, 1024);
         problem.mask = mask;
         problem.window = Some(100);

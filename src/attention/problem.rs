@@ -32,6 +32,13 @@ pub enum Mask {
         /// Nodes the blob has room for: its stride; at least `max_queries`.
         max_nodes: u32,
     },
+    /// As [`Tree`](Self::Tree), but the queries are only the last nodes of the tree, as many as there are; the keys
+    /// of the nodes before them were computed in earlier calls and count as keys before the first query. So a draft
+    /// model runs level by level on a tree that grows.
+    TreeEnd {
+        /// Nodes the blob has room for: its stride; at least `max_queries`.
+        max_nodes: u32,
+    },
 }
 
 impl Mask {
@@ -41,6 +48,15 @@ impl Mask {
             // One kernel: a prefix of no keys is causal.
             Self::Causal | Self::Prefix { .. } => "causal",
             Self::Tree { .. } => "tree",
+            Self::TreeEnd { .. } => "tree-end",
+        }
+    }
+
+    /// Nodes that the blob of a draft tree has room for, where the mask is one.
+    pub(super) fn tree_nodes(self) -> Option<u32> {
+        match self {
+            Self::Tree { max_nodes } | Self::TreeEnd { max_nodes } => Some(max_nodes),
+            _ => None,
         }
     }
 }
@@ -304,7 +320,7 @@ impl AttentionProblem {
                 });
             }
         }
-        if let Mask::Tree { max_nodes } = self.mask
+        if let Some(max_nodes) = self.mask.tree_nodes()
             && max_nodes < self.max_queries
         {
             return Err(AttentionError::TreeStride {
@@ -312,7 +328,7 @@ impl AttentionProblem {
                 max_queries: self.max_queries,
             });
         }
-        if let Mask::Tree { max_nodes } = self.mask {
+        if let Some(max_nodes) = self.mask.tree_nodes() {
             // Kernels count the blob's words in u32. Beyond this bound the words of one blob would
             // not fit the host's own numbers in a browser.
             const MOST: u32 = 1 << 17;
@@ -357,7 +373,7 @@ impl AttentionProblem {
                 bytes: entries.saturating_mul(4),
             });
         }
-        if matches!(self.mask, Mask::Tree { .. }) && self.bias.is_some() {
+        if self.mask.tree_nodes().is_some() && self.bias.is_some() {
             return Err(AttentionError::StorageBuffers);
         }
         Ok(())

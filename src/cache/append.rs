@@ -199,16 +199,39 @@ impl RopeShape {
         scale: f64,
         divisors: &[f32],
     ) -> Vec<[f32; 2]> {
-        let pairs = self.rotated / 2;
-        let row = |position: u32| {
-            (0..pairs).map(move |i| {
-                let divisor = divisors.get(i as usize).copied().map_or(1.0, f64::from);
-                let frequency = base.powf(-2.0 * f64::from(i) / f64::from(self.rotated));
-                let angle = f64::from(position) / scale * frequency / divisor;
-                [angle.cos() as f32, angle.sin() as f32]
-            })
+        let given = |pair: u32| divisors.get(pair as usize).copied().map_or(1.0, f64::from);
+        let divisors: Vec<f64> = (0..self.rotated / 2)
+            .map(|pair| scale * given(pair))
+            .collect();
+        self.table_scaled(positions, base, &divisors, 1.0)
+    }
+
+    /// As [`Self::table`], with the frequency of pair `i` divided by `divisors[i]`, and sine and cosine multiplied by
+    /// `magnitude` (YaRN, LongRoPE); pairs past the end of the list are not divided.
+    pub fn table_scaled(
+        &self,
+        positions: u32,
+        base: f64,
+        divisors: &[f64],
+        magnitude: f64,
+    ) -> Vec<[f32; 2]> {
+        let frequency = |i: u32| {
+            let divisor = divisors.get(i as usize).copied().unwrap_or(1.0);
+            base.powf(-2.0 * f64::from(i) / f64::from(self.rotated)) / divisor
         };
-        (0..positions).flat_map(row).collect()
+        let frequencies: Vec<f64> = (0..self.rotated / 2).map(frequency).collect();
+        let turn = |angle: f64| {
+            [
+                (angle.cos() * magnitude) as f32,
+                (angle.sin() * magnitude) as f32,
+            ]
+        };
+        (0..positions)
+            .flat_map(|position| {
+                let angles = frequencies.iter().map(move |f| f64::from(position) * f);
+                angles.map(turn)
+            })
+            .collect()
     }
 
     /// The table of `(cos, sin)` for `positions` positions, `[position, rotated / 2]`, computed

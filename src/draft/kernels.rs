@@ -2,6 +2,7 @@
 
 use wgpu::ComputePass;
 
+use super::residual;
 use crate::{
     gpu::{Binding, BufferView, Gpu, GpuError, Kernel, shader, shared_struct},
     ops::{Argmax, Dispatch, StepBuffer},
@@ -49,7 +50,7 @@ fn choose_kernel() -> Kernel {
 
 /// Every variant: see [`crate::variants`].
 pub(crate) fn variants() -> Vec<Kernel> {
-    vec![gather_kernel(), choose_kernel()]
+    vec![gather_kernel(), choose_kernel(), residual::kernel()]
 }
 
 /// Rows of features picked by index.

@@ -8,7 +8,10 @@
 //! |---|---|---|
 //! | [`NoDrafter`] | nothing: plain decoding | nothing |
 //! | [`NgramDrafter`] | what followed the last tokens when they occurred before | nothing |
-//! | [`MtpDrafter`] | a chain from a trained layer that reads the target's features | trained weights |
+//! | [`MtpDrafter`] | a chain or a tree from a trained layer that reads the target's features | trained weights |
+//! | [`MedusaDrafter`] | a tree from trained heads on the target's feature | trained weights |
+//! | [`ExitDrafter`] | a chain from the target's own first layers | trained weights |
+//! | [`ModelDrafter`] | a chain of a smaller model | a model of the same vocabulary |
 //! | [`Bounded`] | what another drafter proposes, held to a chain of some tokens or a tree of some nodes | a drafter |
 //! | [`Auto`] | what another drafter proposes, held to what pays, which may be nothing | a drafter, [`StepCosts`] |
 //! | [`FirstOf`] | what one drafter proposes, and where it has nothing, another | two drafters |
@@ -34,18 +37,26 @@
 mod auto;
 mod bounded;
 mod costs;
+mod exit;
 mod first_of;
 mod kernels;
+mod medusa;
+mod model;
 mod mtp;
 mod ngram;
 mod none;
+mod residual;
+mod vocabulary;
 mod weights;
 
 pub use auto::Auto;
 pub use bounded::Bounded;
 pub use costs::StepCosts;
+pub use exit::{ExitDrafter, ExitOptions};
 pub use first_of::FirstOf;
 pub(crate) use kernels::variants;
+pub use medusa::{MedusaDrafter, MedusaOptions};
+pub use model::{ModelDrafter, check_same_vocabulary};
 pub use mtp::{MtpDrafter, MtpOptions};
 pub use ngram::{MAX_MATCHES, MAX_NGRAM, NgramDrafter, NgramOptions};
 pub use none::NoDrafter;
@@ -56,7 +67,7 @@ use wgpu::CommandEncoder;
 use crate::{
     gpu::Gpu,
     model::Decoder,
-    tree::{DraftTree, DrawKind, MAX_NODES, NONE, TreeError},
+    tree::{DraftTree, DrawKind, MAX_NODES, NONE, TreeBuildError, TreeError},
 };
 
 /// What a drafter may look at, and how much it may propose.
@@ -248,7 +259,8 @@ pub struct Recording<'a> {
     pub gpu: &'a Gpu,
     /// The step's encoder; the target's pass follows.
     pub encoder: &'a mut CommandEncoder,
-    /// The tokens of the sequence that are known, also those of a prompt that are not computed yet.
+    /// The tokens of the sequence that are known, also those of a prompt that are not computed yet; where a draft is
+    /// verified, all but the last are in the target's cache.
     pub tokens: &'a [u32],
     /// The features of the last pass.
     pub features: Features<'a>,
@@ -360,4 +372,18 @@ pub enum DraftError {
     /// The proposal is no valid tree.
     #[error("the draft is no valid tree: {0}")]
     Tree(#[from] TreeError),
+    /// A builder of trees on the GPU refused what the drafter asked of it.
+    #[error("the draft can't be built: {message}")]
+    Build {
+        /// What is wrong.
+        message: String,
+    },
+}
+
+impl From<TreeBuildError> for DraftError {
+    fn from(error: TreeBuildError) -> Self {
+        Self::Build {
+            message: error.to_string(),
+        }
+    }
 }

@@ -7,6 +7,7 @@ use crate::{
     gpu::{Gpu, GpuError},
     model::LoadError,
     ops::{Matrix, MatrixWriter, WeightType},
+    tree::TreeBuildError,
 };
 
 /// Why a drafter can't be loaded.
@@ -56,9 +57,32 @@ pub enum DrafterLoadError {
         /// What was given.
         given: String,
     },
+    /// A draft model has other tokens than the model it is to draft for.
+    #[error(
+        "the draft model has another vocabulary: {given} where the model has {needed}; use a smaller model of the same family"
+    )]
+    OtherVocabulary {
+        /// What the model has.
+        needed: String,
+        /// What the draft model has.
+        given: String,
+    },
+    /// An option is outside its range.
+    #[error("`{option}` needs to be {needed} but is {given}; change the drafter's options")]
+    Option {
+        /// The option's name.
+        option: &'static str,
+        /// Its range.
+        needed: String,
+        /// What was given.
+        given: String,
+    },
     /// The model's own part failed.
     #[error(transparent)]
     Model(#[from] LoadError),
+    /// A builder of trees refused its sizes.
+    #[error(transparent)]
+    Tree(#[from] TreeBuildError),
     /// The device refused a kernel or buffer.
     #[error(transparent)]
     Gpu(#[from] GpuError),
@@ -101,12 +125,41 @@ impl<'a> WeightFile<'a> {
         Ok(slice)
     }
 
+    /// Whether there is a tensor of this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.tensors.tensor(name).is_ok()
+    }
+
+    /// The values of a vector.
+    pub fn values(&self, name: &str, width: u32) -> Result<Vec<f32>, DrafterLoadError> {
+        let bytes = self.bytes(name, &[width])?;
+        let value = |b: &[u8]| half::f16::from_le_bytes([b[0], b[1]]).to_f32();
+        Ok(bytes.chunks_exact(2).map(value).collect())
+    }
+
     /// A vector as f32.
     pub fn vector(&self, name: &str, width: u32) -> Result<Buffer, DrafterLoadError> {
-        let values: Vec<f32> = (self.bytes(name, &[width])?.chunks_exact(2))
-            .map(|b| half::f16::from_le_bytes([b[0], b[1]]).to_f32())
-            .collect();
-        Ok(self.gpu.storage_with(name, &values)?)
+        Ok(self.gpu.storage_with(name, &self.values(name, width)?)?)
+    }
+
+    /// The rows of square tensors `[width, width]`, one after the other, each tensor padded with zero rows to
+    /// `padded` rows.
+    pub fn padded(
+        &self,
+        names: &[String],
+        width: u32,
+        padded: u32,
+    ) -> Result<Matrix, DrafterLoadError> {
+        let rows = names.len() as u32 * padded;
+        let mut writer = MatrixWriter::new(self.gpu, "draft", WeightType::F16, rows, width)?;
+        let zeros = vec![0; width as usize * 2];
+        for name in names {
+            writer.push_rows(self.bytes(name, &[width, width])?);
+            for _ in width..padded {
+                writer.push_rows(&zeros);
+            }
+        }
+        Ok(writer.finish())
     }
 
     /// The rows of several tensors `[rows, columns]`, one after the other.

@@ -67,6 +67,11 @@ impl Session {
         &self.decoder
     }
 
+    /// The decoder, given back.
+    pub fn into_decoder(self) -> Decoder {
+        self.decoder
+    }
+
     /// The drafter's name.
     pub fn drafter(&self) -> &str {
         self.drafter.name()

@@ -42,7 +42,8 @@ impl Fingerprint {
     /// With the constants of the model that the tensors are of.
     pub fn of_model(self, h: &Hyperparameters) -> u64 {
         let mut hash = self.0;
-        for value in [h.rope_freq_base, h.rope_scale, h.rms_epsilon] {
+        let scaling = h.rope_scaling.numbers();
+        for value in [h.rope_freq_base, h.rms_epsilon].iter().chain(&scaling) {
             hash.add(&value.to_bits().to_le_bytes());
         }
         hash.add(&h.head_count.to_le_bytes());

@@ -1,7 +1,7 @@
 //! The shape of a decoder of the Llama family and its kin, read from a file's metadata and checked against its
 //! tensors before anything is allocated.
 
-use super::{Architecture, Gguf, GgufError, gguf::Value, hugging_face::ROPE_PAIRS};
+use super::{Architecture, Gguf, GgufError, RopeScaling, hugging_face::ROPE_PAIRS};
 use crate::cache::RopePairs;
 
 /// Why a file that is valid GGUF can't be run.
@@ -82,8 +82,8 @@ pub struct Hyperparameters {
     pub rope_dimension_count: u32,
     /// Base of RoPE's frequencies.
     pub rope_freq_base: f32,
-    /// Positions are divided by this (linear scaling); 1 without scaling.
-    pub rope_scale: f32,
+    /// How RoPE's frequencies are scaled.
+    pub rope_scaling: RopeScaling,
     /// Epsilon of the RMSNorms.
     pub rms_epsilon: f32,
     /// Tokens the model was made for.
@@ -188,7 +188,7 @@ impl Hyperparameters {
             rope_pairs: rope_pairs(gguf, architecture)?,
             rope_dimension_count,
             rope_freq_base: positive(gguf, &key("rope.freq_base"), Some(10_000.0))?,
-            rope_scale: rope_scale(gguf, architecture)?,
+            rope_scaling: RopeScaling::from_gguf(gguf, architecture.name())?,
             rms_epsilon: positive(gguf, &key("attention.layer_norm_rms_epsilon"), None)?,
             context_length: size("context_length", 1 << 30)?,
             vocabulary,
@@ -198,6 +198,12 @@ impl Hyperparameters {
             rope_divisors: gguf.find_tensor("rope_freqs.weight").is_some(),
         };
         Ok(h)
+    }
+
+    /// The tensor whose numbers divide RoPE's frequencies in texts of up to `context` tokens, where there is one.
+    pub(crate) fn divisor_tensor(&self, context: u32) -> Option<&'static str> {
+        let own = self.rope_divisors.then_some("rope_freqs.weight");
+        self.rope_scaling.divisor_tensor(context).or(own)
     }
 
     /// Checks that every tensor of the decoder is there with its shape, and that there is none
@@ -265,6 +271,11 @@ impl Hyperparameters {
                 }
             }
         }
+        let factors = ["rope_factors_short.weight", "rope_factors_long.weight"];
+        let scaled = matches!(self.rope_scaling, RopeScaling::LongRope(_));
+        for name in factors.into_iter().filter(|_| scaled) {
+            check(name, &[u64::from(self.rope_dimension_count / 2)])?;
+        }
         if self.rope_divisors {
             let pairs = u64::from(self.rope_dimension_count / 2);
             check("rope_freqs.weight", &[pairs])?;
@@ -277,6 +288,7 @@ impl Hyperparameters {
                     "token_embd" | "output_norm" | "output" | "rope_freqs",
                     "weight",
                 ] => true,
+                ["rope_factors_short" | "rope_factors_long", "weight"] => scaled,
                 ["blk", _, "attn_q" | "attn_k" | "attn_v", "bias"] => self.biases,
                 ["blk", _, "attn_q_norm" | "attn_k_norm", "weight"] => self.head_norms,
                 ["blk", _, part, "weight"] => matches!(
@@ -341,32 +353,5 @@ fn rope_pairs(gguf: &Gguf, architecture: Architecture) -> Result<RopePairs, Mode
                 needed: "it must be \"halves\"".to_owned(),
             }),
         },
-    }
-}
-
-/// Factor of linear scaling; other kinds of scaling are refused.
-fn rope_scale(gguf: &Gguf, architecture: Architecture) -> Result<f32, ModelError> {
-    let key = format!("{architecture}.rope.scaling.type");
-    let kind = match gguf.get(&key).map(|value: &Value| value.as_str(&key)) {
-        None => "linear",
-        Some(kind) => kind?,
-    };
-    match kind {
-        "none" => Ok(1.0),
-        "linear" => {
-            // Older files have the factor under another key.
-            let key = ["scaling.factor", "scale_linear"]
-                .map(|name| format!("{architecture}.rope.{name}"))
-                .into_iter()
-                .find(|key| gguf.get(key).is_some());
-            // A factor of 0 is how some converters write that there is none.
-            match key {
-                Some(key) if gguf.f32(&key)? != 0.0 => positive(gguf, &key, None),
-                _ => Ok(1.0),
-            }
-        }
-        other => Err(ModelError::Unsupported {
-            feature: format!("RoPE scaling of type {other:?}"),
-        }),
     }
 }

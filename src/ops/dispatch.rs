@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use wgpu::{BindGroup, ComputePass};
+use wgpu::{BindGroup, Buffer, ComputePass};
 
 use crate::gpu::Pipeline;
 
@@ -29,6 +29,13 @@ impl Dispatch {
         pass.set_pipeline(&self.pipeline.compute);
         pass.set_bind_group(0, &self.arguments, &[]);
         pass.dispatch_workgroups(groups[0], groups[1], groups[2]);
+    }
+
+    /// Records as many workgroups as three u32s of `sizes` from byte `offset` on say when it runs.
+    pub(crate) fn encode_sized(&self, pass: &mut ComputePass<'_>, sizes: &Buffer, offset: u64) {
+        pass.set_pipeline(&self.pipeline.compute);
+        pass.set_bind_group(0, &self.arguments, &[]);
+        pass.dispatch_workgroups_indirect(sizes, offset);
     }
 }
 

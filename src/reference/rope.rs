@@ -14,6 +14,38 @@ pub struct Rope<'a> {
     pub position_scale: f64,
     /// One divisor a pair `[dims / 2]` on its frequency (Llama 3's `rope_freqs`).
     pub frequency_divisors: Option<&'a [f64]>,
+    /// Factor on what was rotated: 1 but for YaRN and LongRoPE.
+    pub magnitude: f64,
+}
+
+/// Divisors of the frequencies under YaRN with a ramp that is linear in the pair's index, as
+/// `_compute_yarn_parameters` in `transformers` has it: a blend of the frequencies as they are and divided by `factor`.
+/// `betas` are the turns in the original context above which a pair stays and below which it is stretched whole.
+pub fn yarn_divisors(
+    dims: usize,
+    base: f64,
+    factor: f64,
+    original_context: u32,
+    betas: [f64; 2],
+) -> Vec<f64> {
+    // Solved for the dimension: turns = context * base^(-2 pair / dims) / (2 pi).
+    let dimension = |turns: f64| {
+        let context = f64::from(original_context);
+        dims as f64 * (context / (turns * 2.0 * std::f64::consts::PI)).ln() / (2.0 * base.ln())
+    };
+    let low = dimension(betas[0]).floor().max(0.0);
+    let mut high = dimension(betas[1]).ceil().min(dims as f64 - 1.0);
+    if high - low < 0.001 {
+        high = low + 0.001;
+    }
+    (0..dims / 2)
+        .map(|pair| {
+            let frequency = base.powf(-2.0 * pair as f64 / dims as f64);
+            let ramp = ((pair as f64 - low) / (high - low)).clamp(0.0, 1.0);
+            let kept = 1.0 - ramp;
+            frequency / (frequency / factor * (1.0 - kept) + frequency * kept)
+        })
+        .collect()
 }
 
 impl Rope<'_> {
@@ -24,6 +56,7 @@ impl Rope<'_> {
             base,
             position_scale: 1.0,
             frequency_divisors: None,
+            magnitude: 1.0,
         }
     }
 
@@ -79,7 +112,7 @@ pub fn rope(
             let start = (token * heads + head) * head_dim;
             for (pair, y) in y[start..][..rope.dims].chunks_exact_mut(2).enumerate() {
                 let (sine, cosine) = rope.angle(position, pair).sin_cos();
-                let (even, odd) = (y[0], y[1]);
+                let (even, odd) = (y[0] * rope.magnitude, y[1] * rope.magnitude);
                 y[0] = even * cosine - odd * sine;
                 y[1] = even * sine + odd * cosine;
             }
@@ -122,6 +155,25 @@ mod tests {
 
     fn dot(a: &[f64], b: &[f64]) -> f64 {
         a.iter().zip(b).map(|(a, b)| a * b).sum()
+    }
+
+    #[test]
+    fn yarn_keeps_fast_pairs_and_stretches_slow_ones() {
+        // By hand, for 8 dimensions, base 10,000 and 100 tokens of context stretched by 4: 32 turns are reached at
+        // dimension 8 ln(100 / 201.06) / 18.42 = -0.30, cut to 0; one turn at 8 ln(100 / 6.2832) / 18.42 = 1.20, up
+        // to 2. The ramp is 0, 1/2, 1, 1.
+        let divisors = yarn_divisors(8, 10_000.0, 4.0, 100, [32.0, 1.0]);
+        for (divisor, by_hand) in divisors.iter().zip([1.0, 1.6, 4.0, 4.0]) {
+            assert!((divisor - by_hand).abs() < 1e-12, "{divisors:?}");
+        }
+        let turn = Rope {
+            magnitude: 2.0,
+            ..Rope::new(2, 10_000.0)
+        };
+        assert_eq!(
+            rope(&[1.0f32, 0.0, 5.0], &[0], 1, 3, &turn).unwrap(),
+            [2.0, 0.0, 5.0]
+        );
     }
 
     #[test]

@@ -29,6 +29,12 @@ pub enum TreeBuildError {
         /// What is wrong.
         problem: &'static str,
     },
+    /// A temperature that divides nothing.
+    #[error("the temperature is {given}; it must be finite and above 0")]
+    Temperature {
+        /// What was given.
+        given: f32,
+    },
     /// A view is smaller than its tensor.
     #[error("view `{name}` has {given} bytes; the sizes need {needed}")]
     ViewTooSmall {

@@ -231,7 +231,7 @@ pub struct DynamicTreeIo<'a> {
 /// [`DrawKind::TopK`](crate::tree::DrawKind::TopK).
 ///
 /// A step is: [`encode_begin`](Self::encode_begin); for each level the draft model on the nodes of
-/// [`tokens`](Self::tokens), then [`encode_level`](Self::encode_level);
+/// [`tokens`](Self::tokens), then [`encode_level`](Self::encode_level), all levels or only the first ones;
 /// [`encode_finish`](Self::encode_finish). After each level the [`drafting`](Self::drafting) blob is a valid tree of
 /// the nodes that the draft model runs on, the present ones last.
 ///
@@ -284,6 +284,8 @@ pub struct DynamicTree {
     begin: Dispatch,
     levels: Vec<(TopK, Dispatch)>,
     finish: Dispatch,
+    finish_params: DynamicParams,
+    finish_uniform: Buffer,
     drafting: Buffer,
     sequences: Buffer,
     frontier: Buffer,
@@ -407,6 +409,8 @@ impl DynamicTree {
             begin,
             levels,
             finish: Dispatch::new(pipeline, arguments),
+            finish_params: params,
+            finish_uniform: uniform,
             drafting,
             sequences,
             frontier,
@@ -426,6 +430,25 @@ impl DynamicTree {
     /// The shape.
     pub fn shape(&self) -> &DynamicTreeShape {
         &self.shape
+    }
+
+    /// Lets finished trees have at most `nodes` nodes from the next submission on.
+    ///
+    /// # Errors
+    /// [`TreeBuildError::Size`] for none, or more than [`DynamicTreeShape::max_nodes`].
+    pub fn set_max_nodes(&mut self, gpu: &Gpu, nodes: u32) -> Result<(), TreeBuildError> {
+        check_size(
+            "nodes",
+            "from 1 to the shape's max_nodes",
+            nodes.into(),
+            (1..=self.shape.max_nodes).contains(&nodes),
+        )?;
+        if self.finish_params.max_nodes != nodes {
+            self.finish_params.max_nodes = nodes;
+            let bytes = bytemuck::bytes_of(&self.finish_params);
+            gpu.queue().write_buffer(&self.finish_uniform, 0, bytes);
+        }
+        Ok(())
     }
 
     /// `[batch]` blobs of [`DynamicTreeShape::drafting_nodes`] nodes: the nodes that the draft model ran on and

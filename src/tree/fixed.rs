@@ -89,7 +89,26 @@ pub struct FixedTree {
     top: TopK,
     fill: Dispatch,
     batch: u32,
-    nodes: u32,
+    places: Buffer, // [node]: parent, head, rank, unused
+    uniform: Buffer,
+    params: FixedParams,
+    room: u32, // nodes that `places` has room for
+}
+
+/// What `fixed.wgsl` knows of each node of the shape that `paths` over `heads` heads have: parent, head and rank.
+fn places(
+    paths: &[impl AsRef<[usize]>],
+    heads: u32,
+    k: u32,
+) -> Result<Vec<[u32; 4]>, TreeBuildError> {
+    // The rank stands for the token: a tree of ranks.
+    let ranks: Vec<Vec<u32>> = vec![(0..k).collect(); heads as usize];
+    let shape = DraftTree::from_paths(0, paths, &ranks)?;
+    let place = |node: usize| match shape.parents()[node] {
+        NONE => [0; 4],
+        parent => [parent, shape.depths()[node] - 1, shape.tokens()[node], 0],
+    };
+    Ok((0..shape.len()).map(place).collect())
 }
 
 impl FixedTree {
@@ -146,15 +165,7 @@ impl FixedTree {
             k <= u64::from(most),
         )?;
         let k = k as u32;
-        // The rank stands for the token: a tree of ranks.
-        let ranks: Vec<Vec<u32>> = vec![(0..k).collect(); heads as usize];
-        let shape = DraftTree::from_paths(0, paths, &ranks)?;
-        let places: Vec<[u32; 4]> = (0..shape.len())
-            .map(|node| match shape.parents()[node] {
-                NONE => [0; 4],
-                parent => [parent, shape.depths()[node] - 1, shape.tokens()[node], 0],
-            })
-            .collect();
+        let places = places(paths, heads, k)?;
         let words = blob_words(tree_stride as usize) as u64;
         check_view("tree", io.tree.size, u64::from(batch) * words * 4)?;
         check_view("lengths", io.lengths.size, u64::from(batch) * 16)?;
@@ -172,6 +183,7 @@ impl FixedTree {
             tree_stride,
             tree_words: words as u32,
         };
+        let room = nodes as u32;
         let uniform = gpu.uniform(&pipeline.name, &params);
         let arguments = gpu.bind(
             &pipeline,
@@ -187,13 +199,42 @@ impl FixedTree {
             top,
             fill: Dispatch::new(pipeline, arguments),
             batch,
-            nodes: nodes as u32,
+            places,
+            uniform,
+            params,
+            room,
         })
     }
 
     /// Nodes of the shape, the root included.
     pub fn nodes(&self) -> u32 {
-        self.nodes
+        self.params.nodes
+    }
+
+    /// Gives the trees another shape, from the next submission on. It has at most as many nodes as the first one
+    /// and no higher ranks.
+    ///
+    /// # Errors
+    /// [`TreeBuildError::Tree`] for paths that are no tree, need more heads or have a higher rank, and
+    /// [`TreeBuildError::Size`] for too many; the shape stays as it was.
+    pub fn set_paths(
+        &mut self,
+        gpu: &Gpu,
+        paths: &[impl AsRef<[usize]>],
+    ) -> Result<(), TreeBuildError> {
+        let nodes = paths.len() as u64 + 1;
+        check_size(
+            "paths and root",
+            "at most those of the first shape",
+            nodes,
+            nodes <= u64::from(self.room),
+        )?;
+        let places = places(paths, self.params.rows, self.params.k)?;
+        self.params.nodes = nodes as u32;
+        let queue = gpu.queue();
+        queue.write_buffer(&self.places, 0, bytemuck::cast_slice(&places));
+        queue.write_buffer(&self.uniform, 0, bytemuck::bytes_of(&self.params));
+        Ok(())
     }
 
     /// The candidates, `[batch, head, k]` of (u32 token, f32 log-probability).

@@ -25,6 +25,7 @@
 //! | [`DraftTree::merge`] | several continuations, as n-gram look-up finds: a trie |
 //! | [`DynamicTree`] | a draft model's likeliest continuations, level by level on the GPU |
 //! | [`FixedTree`] | Medusa's choices, on the GPU |
+//! | [`SampledTree`] | tokens drawn by chance from a draft model, independently or without replacement, on the GPU |
 //! | [`OptimalShape`] | a shape from acceptance rates ([`AcceptanceRates`]) and measured costs |
 
 mod acceptance;
@@ -38,6 +39,7 @@ mod error;
 mod fixed;
 mod on_gpu;
 mod optimal;
+mod sampled;
 mod svg;
 mod top_k;
 
@@ -52,6 +54,7 @@ pub use fixed::{FixedTree, FixedTreeIo};
 pub use on_gpu::MAX_BUILT_NODES;
 pub(crate) use on_gpu::variants;
 pub use optimal::{MAX_PLANNED_DEPTH, MAX_PLANNED_NODES, OptimalShape, ShapeError};
+pub use sampled::{DraftSampling, SampledTree, SampledTreeIo, SampledTreeShape};
 pub use top_k::{MAX_TOP_K, TokenMap, TopK, TopKShape};
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Draft trees that are built on the GPU, from logits that are there, with no host in between.
 
-use super::{dynamic, fixed, top_k};
+use super::{dynamic, fixed, sampled, top_k};
 use crate::gpu::{Capabilities, Kernel};
 
 /// The most nodes of a tree that is built on the GPU.
@@ -20,7 +20,9 @@ pub(super) fn room(nodes: u32) -> u32 {
 /// Every variant: see [`crate::variants`].
 pub(crate) fn variants(capabilities: &Capabilities) -> Vec<Kernel> {
     let mut kernels = vec![top_k::blocks_kernel(capabilities), top_k::rows_kernel()];
+    kernels.extend([sampled::draw_kernel(capabilities), sampled::rows_kernel()]);
     for room in ROOMS {
+        kernels.push(sampled::grow_kernel(room));
         kernels.extend(dynamic::kernels(room));
         kernels.push(fixed::kernel(room));
     }

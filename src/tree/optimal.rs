@@ -349,6 +349,50 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(48))]
+        #[test]
+        fn no_shape_at_all_is_better_for_its_cost(
+            mut rates in proptest::collection::vec(0.0f64..1.0, 1..4),
+            levels in proptest::collection::vec(0.0f64..1.0, 1..5),
+            nodes in proptest::collection::vec(0.0f64..1.0, 1..7),
+            first in 0.1f64..4.0,
+        ) {
+            let sum: f64 = rates.iter().sum();
+            rates.iter_mut().for_each(|rate| *rate /= sum.max(1.0));
+            // Costs that rise: another level, another node.
+            let rising = |steps: &[f64], start: f64| -> Vec<f64> {
+                let sums = steps.iter().scan(start, |sum, step| {
+                    let before = *sum;
+                    *sum += step;
+                    Some(before)
+                });
+                sums.collect()
+            };
+            let (draft, verify) = (rising(&levels, 0.0), rising(&nodes, first));
+            let shape = OptimalShape::new(&rates, &draft, &verify).unwrap();
+            let mut best = 1.0 / verify[0];
+            for count in 2..=verify.len() {
+                for depth in 1..draft.len() {
+                    for parents in shapes(count, depth) {
+                        let tokens = (0..count as u32).collect();
+                        let tree = DraftTree::from_parents(tokens, parents.clone(), DrawKind::TopK);
+                        let cost = draft[tree.unwrap().max_depth() as usize] + verify[count - 1];
+                        best = f64::max(best, expected(&parents, &rates) / cost);
+                    }
+                }
+            }
+            proptest::prop_assert!((shape.rate - best).abs() < 1e-9 * best, "{} {best}", shape.rate);
+            // What it says of itself is what its shape gives.
+            let tokens = (0..shape.parents.len() as u32).collect();
+            let tree = DraftTree::from_parents(tokens, shape.parents.clone(), DrawKind::TopK).unwrap();
+            let gives = expected(&shape.parents, &rates);
+            let cost = draft[tree.max_depth() as usize] + verify[tree.len() - 1];
+            proptest::prop_assert!((shape.expected_tokens - gives).abs() < 1e-9);
+            proptest::prop_assert!((shape.rate - gives / cost).abs() < 1e-9 * best);
+        }
+    }
+
     #[test]
     fn rates_of_their_own_for_each_depth_are_followed() {
         // Two good guesses first, below them one that is nearly sure, and nothing after that.

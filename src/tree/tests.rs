@@ -382,4 +382,78 @@ proptest! {
             sequences.iter().flat_map(|s| (0..=s.len()).map(|end| &s[..end])).collect();
         prop_assert_eq!(tree.len(), paths.len().max(1));
     }
+
+    #[test]
+    fn arbitrary_words_are_a_tree_or_an_error(
+        mut words in prop::collection::vec(
+            prop_oneof![Just(NONE), 0u32..10, any::<u32>()],
+            blob_words(9),
+        ),
+        stride in 0usize..12,
+    ) {
+        words.truncate(blob_words(stride));
+        if let Ok(tree) = DraftTree::from_blob(&words, stride, DrawKind::Iid) {
+            let again = tree.blob(stride).unwrap();
+            prop_assert_eq!(DraftTree::from_blob(&again, stride, DrawKind::Iid).unwrap(), tree);
+        }
+    }
+
+    #[test]
+    fn one_changed_word_of_a_blob_is_seen(
+        tree in any_tree(),
+        place in any::<prop::sample::Index>(),
+        value in prop_oneof![Just(NONE), 0u32..100, any::<u32>()],
+    ) {
+        let stride = tree.len();
+        let mut blob = tree.blob(stride).unwrap();
+        let word = place.index(blob.len());
+        let same = blob[word] == value;
+        blob[word] = value;
+        let is_token = word < stride;
+        let read = DraftTree::from_blob(&blob, stride, DrawKind::Iid);
+        // Draft rows may be numbered in any way.
+        let q_rows = field_offset(BlobField::QRow, stride)..field_offset(BlobField::QRow, stride) + stride;
+        if !is_token && !q_rows.contains(&word) {
+            prop_assert_eq!(read.is_ok(), same, "word {} is {}", word, value);
+        }
+    }
+
+    #[test]
+    fn paths_in_any_order_give_the_tree_that_has_them(
+        tree in any_tree(),
+        order in any::<u64>(),
+        drop in any::<prop::sample::Index>(),
+    ) {
+        // Ranks of a random tree, shuffled.
+        let mut paths: Vec<Vec<usize>> = vec![Vec::new()];
+        for node in 1..tree.len() {
+            let parent = tree.parents()[node] as usize;
+            let rank = tree.children(parent).position(|child| child == node).unwrap();
+            let mut path = paths[parent].clone();
+            path.push(rank);
+            paths.push(path);
+        }
+        let mut drafted = paths.split_off(1);
+        let mut state = order | 1;
+        for i in (1..drafted.len()).rev() {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            drafted.swap(i, (state >> 33) as usize % (i + 1));
+        }
+        let ranks: Vec<Vec<u32>> = vec![(0..90).collect(); 90];
+        let built = DraftTree::from_paths(7, &drafted, &ranks).unwrap();
+        prop_assert_eq!(built.len(), tree.len());
+        for path in &drafted {
+            let mut node = 0;
+            for &rank in path {
+                node = built.children(node).nth(rank).unwrap();
+                prop_assert_eq!(built.tokens()[node], rank as u32);
+            }
+        }
+        // Without an inner path the ones below it hang in the air.
+        if !drafted.is_empty() {
+            let gone = drafted.remove(drop.index(drafted.len()));
+            let orphaned = drafted.iter().any(|path| path.starts_with(&gone));
+            prop_assert_eq!(DraftTree::from_paths(7, &drafted, &ranks).is_err(), orphaned);
+        }
+    }
 }

@@ -1,11 +1,14 @@
 //! A compiled plan bound to buffers, and recorded.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use wgpu::{Buffer, ComputePass};
 
 use super::kernels::{self, FinaliseParams, NODE_BYTES};
 use super::part::{Part, Shared, params};
 use super::request::RequestWords;
-use super::{PreparedVerify, Rule, Verdict, VerifyError, VerifyProblem, VerifyRequest};
+use super::top::Top;
+use super::{PreparedVerify, Rule, VerifyError, VerifyProblem, VerifyRequest};
 use crate::gpu::{BufferView, Gpu};
 use crate::ops::Dispatch;
 use crate::tree::{self, DrawKind};
@@ -38,8 +41,12 @@ pub struct Verify {
     problem: VerifyProblem,
     parts: Vec<Part>,
     walk: Dispatch,
+    check: Dispatch,
+    top: Option<Top>,
     finalise: Dispatch,
     requests: Buffer,
+    /// As the GPU has them from the next submission on; what none needs is not recorded.
+    uses: Arc<Mutex<Vec<VerifyRequest>>>,
     outcome: Buffer,
 }
 
@@ -54,7 +61,7 @@ impl PreparedVerify {
         check_io(problem, io)?;
         let batch = u64::from(problem.batch);
         let nodes = gpu.storage("verify nodes", problem.rows() * NODE_BYTES)?;
-        let outcome_words = Verdict::words(problem.max_nodes) as u32;
+        let outcome_words = problem.outcome_words() as u32;
         let outcome = gpu.storage("verify outcome", batch * u64::from(outcome_words) * 4)?;
         let greedy = VerifyRequest::new(Rule::Greedy, DrawKind::TopK, 0);
         let words: Vec<RequestWords> = (0..problem.batch)
@@ -88,6 +95,18 @@ impl PreparedVerify {
                 ("outcome", BufferView::whole(&outcome)),
             ],
         )?;
+        let check = gpu.bind(
+            &self.check,
+            &[
+                ("params", BufferView::whole(&uniform)),
+                ("requests", BufferView::whole(&requests)),
+                ("tree", io.tree),
+                ("outcome", BufferView::whole(&outcome)),
+            ],
+        )?;
+        let top = (self.top.as_ref())
+            .map(|top| top.bind(gpu, problem, step, io.logits, &outcome))
+            .transpose()?;
         let finalise = FinaliseParams {
             batch: problem.batch,
             outcome_words,
@@ -106,14 +125,17 @@ impl PreparedVerify {
             problem: *problem,
             parts,
             walk: Dispatch::new(self.walk.clone(), walk),
+            check: Dispatch::new(self.check.clone(), check),
+            top,
             finalise: Dispatch::new(self.finalise.clone(), finalise),
             requests,
+            uses: Arc::new(Mutex::new(vec![greedy; problem.batch as usize])),
             outcome,
         })
     }
 }
 
-fn check_io(problem: &VerifyProblem, io: &VerifyIo<'_>) -> Result<(), VerifyError> {
+pub(super) fn check_io(problem: &VerifyProblem, io: &VerifyIo<'_>) -> Result<(), VerifyError> {
     let optional = |name, view: Option<BufferView<'_>>, is_needed: bool| match (view, is_needed) {
         (None, true) => Err(VerifyError::Argument {
             name,
@@ -156,7 +178,8 @@ fn check_io(problem: &VerifyProblem, io: &VerifyIo<'_>) -> Result<(), VerifyErro
 }
 
 impl Verify {
-    /// Says how a request is verified from the next submission on.
+    /// Says how a request is verified from the next submission on. Call it before [`Verify::encode`], which
+    /// leaves out what no request needs.
     ///
     /// # Errors
     /// [`VerifyError::Rule`] for a rule that does not fit the draw, [`VerifyError::Sampling`] and [`VerifyError::Request`] for options out of range
@@ -173,21 +196,49 @@ impl Verify {
         self.gpu
             .queue()
             .write_buffer(&self.requests, offset, bytemuck::bytes_of(&words));
+        let mut uses = self.uses.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(of_request) = uses.get_mut(index as usize) {
+            *of_request = *request;
+        }
         Ok(())
     }
 
-    /// Records the verification of all requests: statistics, tests, decisions, and the token after them.
+    pub(super) fn gpu(&self) -> &Gpu {
+        &self.gpu
+    }
+
+    /// The problem.
+    pub fn problem(&self) -> &VerifyProblem {
+        &self.problem
+    }
+
+    /// Records the verification of all requests: statistics, tests, decisions, and the token after them. Blobs are
+    /// checked whole: damage off the walked path has a flag in the outcome too.
     pub fn encode(&self, pass: &mut ComputePass<'_>) {
+        let uses = |of: fn(&VerifyRequest) -> bool| {
+            let uses = self.uses.lock().unwrap_or_else(PoisonError::into_inner);
+            uses.iter().any(of)
+        };
+        let with_cuts = uses(VerifyRequest::has_cut);
         for part in &self.parts {
-            part.encode_rows(pass);
+            part.encode_rows(pass, with_cuts);
         }
-        for part in &self.parts {
-            part.encode_joint(pass);
+        if uses(|request| matches!(request.rule, Rule::Block | Rule::Traversal)) {
+            for part in &self.parts {
+                part.encode_joint(pass);
+            }
         }
         self.walk.encode(pass, [self.problem.batch, 1, 1]);
         for part in &self.parts {
             part.encode_sample(pass);
         }
+        if let Some(top) = &self.top {
+            top.encode(pass);
+            for part in &self.parts {
+                part.encode_top(pass);
+            }
+        }
+        self.check.encode(pass, [self.problem.batch, 1, 1]);
     }
 
     /// Records the end of a step: the lengths move on by the root and the accepted nodes; those of a
@@ -197,7 +248,7 @@ impl Verify {
         self.finalise.encode(pass, [groups, 1, 1]);
     }
 
-    /// The outcome buffer, `[batch]` of the words that [`Verdict::from_words`] reads.
+    /// The outcome buffer, `[batch]` of the words that [`VerifyProblem::verdict`] reads.
     pub fn outcome(&self) -> &Buffer {
         &self.outcome
     }

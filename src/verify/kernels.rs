@@ -3,6 +3,7 @@
 use crate::attention::Element;
 use crate::gpu::{AdapterClass, Binding, Kernel, Source, shader, shared_struct};
 
+use super::{advance, top};
 use Binding::{Read, Uniform, Write};
 
 shared_struct! {
@@ -24,6 +25,11 @@ shared_struct! {
         pub(super) marks_at: u32,
         pub(super) first_child: u32,
         pub(super) end_child: u32,
+        pub(super) bins_at: u32,
+        pub(super) searches_at: u32,
+        pub(super) lists_at: u32,
+        pub(super) candidates: u32,
+        pub(super) top: u32,
     }
 }
 
@@ -43,10 +49,17 @@ pub(super) const NODE_BYTES: u64 = 88;
 pub(super) const BLOCK: u32 = 4096;
 /// Blocks of the largest vocabulary.
 const MAX_BLOCKS: u32 = super::MAX_VOCABULARY / BLOCK;
-/// Words of the statistics of a block.
+/// Words of the statistics of a block, and of the sums that take their place.
 pub(super) const STAT_WORDS: u32 = 4;
 
-const STAT_BYTES: u64 = STAT_WORDS as u64 * 4;
+/// Bins of a cut-off's search, and the tokens that are compared with each other at most.
+pub(super) const BINS: u32 = 64;
+pub(super) const MAX_CANDIDATES: u32 = 768;
+/// Words of a search in `shaders/verify/cutting.wgsl`.
+pub(super) const SEARCH_WORDS: u32 = 6;
+
+/// Bytes of `Stat` in `shaders/verify/stat.wgsl`.
+const STAT_BYTES: u64 = 12;
 const REMOVED_BYTES: u64 = BLOCK as u64 / 8;
 const FINALISE_LANES: u32 = 64;
 
@@ -83,6 +96,10 @@ impl Form {
 
     /// A kernel with the files that all have which know nodes and tokens.
     fn kernel(self, name: &str, lanes: u32, bindings: &[Binding]) -> Kernel {
+        self.on_scratch(name, lanes, bindings, shader!("verify/scratch_plain.wgsl"))
+    }
+
+    fn on_scratch(self, name: &str, lanes: u32, bindings: &[Binding], scratch: Source) -> Kernel {
         let mut full = format!("verify/{name}/{}", self.element.name());
         for (holds, part) in [(self.marked, "/marks"), (self.drafted, "/drafts")] {
             if holds {
@@ -102,6 +119,7 @@ impl Form {
             .constant("BLOCK", BLOCK)
             .source(shader!("verify/state.wgsl"))
             .source(shader!("verify/nodes.wgsl"))
+            .source(scratch)
             .source(shader!("verify/process.wgsl"))
             .source(logits(self.element))
             .source(marks)
@@ -109,7 +127,7 @@ impl Form {
     }
 }
 
-fn logits(element: Element) -> Source {
+pub(super) fn logits(element: Element) -> Source {
     match element {
         // A problem with quantised logits is refused.
         Element::F32 | Element::Q8 | Element::Q4 => shader!("verify/logits_f32.wgsl"),
@@ -164,19 +182,71 @@ impl Form {
             .workgroup_bytes(u64::from(MAX_BLOCKS) * STAT_BYTES)
     }
 
+    fn cutting(self, name: &str, kind: RowKind, lanes: u32, scratch: Source) -> Kernel {
+        self.on_scratch(&kind.name(name), lanes, &COMMON, scratch)
+            .constant("BINS", BINS)
+            .constant("MAX_CANDIDATES", MAX_CANDIDATES)
+            .source(kind.source())
+            .source(shader!("verify/cutting.wgsl"))
+    }
+
+    pub fn bins(self, kind: RowKind) -> Kernel {
+        // Every invocation has bins of its own.
+        let lanes = self.lanes(32, 8);
+        self.cutting("bins", kind, lanes, shader!("verify/scratch_plain.wgsl"))
+            .source(shader!("verify/bins.wgsl"))
+            .workgroup_bytes(u64::from(lanes * BINS) * 4)
+    }
+
+    pub fn pick(self, kind: RowKind) -> Kernel {
+        let lanes = self.lanes(BINS, 8);
+        self.cutting("pick", kind, lanes, shader!("verify/scratch_plain.wgsl"))
+            .source(shader!("verify/pick.wgsl"))
+            .workgroup_bytes(u64::from(BINS) * 4)
+    }
+
+    pub fn gather(self, kind: RowKind) -> Kernel {
+        let lanes = self.lanes(256, 8);
+        self.cutting("gather", kind, lanes, shader!("verify/scratch_atomic.wgsl"))
+            .source(shader!("verify/gather.wgsl"))
+    }
+
+    pub fn choose(self, kind: RowKind) -> Kernel {
+        // With 32, no invocation has more than 24 candidates: it keeps a bit for each.
+        let lanes = self.lanes(256, 32);
+        self.cutting("choose", kind, lanes, shader!("verify/scratch_plain.wgsl"))
+            .source(shader!("verify/choose.wgsl"))
+            // candidates, search, the sums and the cut-off of choose.wgsl
+            .workgroup_bytes(u64::from(MAX_CANDIDATES) * 16 + 8 + 16 + 8)
+    }
+
     pub fn cut(self, kind: RowKind) -> Kernel {
         let lanes = self.lanes(256, 32);
-        self.kernel(&kind.name("cut"), lanes, &COMMON)
-            .source(kind.source())
+        self.cutting("cut", kind, lanes, shader!("verify/scratch_plain.wgsl"))
             .source(shader!("verify/sums.wgsl"))
             .source(shader!("verify/cut.wgsl"))
-            // bins, groups and the search of cut.wgsl
-            .workgroup_bytes(sum_bytes(lanes) + 1536 * 4 + 16 * 16 + 32)
+            // bins, groups, the search and the state of cut.wgsl
+            .workgroup_bytes(sum_bytes(lanes) + 1536 * 4 + 16 * 16 + 32 + 4)
+    }
+
+    /// The kernels of a cut-off in order: over blocks, rows, blocks, rows, rows.
+    pub fn cuts(self, kind: RowKind) -> [Kernel; 5] {
+        [
+            self.bins(kind),
+            self.pick(kind),
+            self.gather(kind),
+            self.choose(kind),
+            self.cut(kind),
+        ]
     }
 
     /// Invocations of the kernels that sum a whole row for a child. Few where there is nothing to sum.
-    fn child_lanes(self) -> u32 {
-        if self.drafted { 256 } else { 16 }
+    pub fn child_lanes(self) -> u32 {
+        if self.drafted {
+            self.lanes(256, 32)
+        } else {
+            16
+        }
     }
 
     fn over_children(self, name: &str) -> Kernel {
@@ -232,6 +302,16 @@ impl Form {
     }
 }
 
+impl Form {
+    /// [`COMMON`] and the outcome.
+    pub fn top_processed(self) -> Kernel {
+        let mut bindings = COMMON.to_vec();
+        bindings.push(Write);
+        self.kernel("top_processed", 64, &bindings)
+            .source(shader!("verify/top_processed.wgsl"))
+    }
+}
+
 /// Words of the marks of penalties and grammar.
 pub(super) fn mark(class: AdapterClass) -> Kernel {
     let lanes = if class == AdapterClass::Software {
@@ -255,6 +335,16 @@ pub(super) fn walk() -> Kernel {
         .source(shader!("verify/walk.wgsl"))
 }
 
+/// Whether blobs are trees. Invocations for the largest, in which each token is compared with all others: lavapipe ends
+/// all loops of an invocation after 65,535 turns.
+pub(super) fn check() -> Kernel {
+    let bindings = [Uniform, Read, Read, Write];
+    Kernel::new("verify/check", [256, 1, 1], VerifyParams::LAYOUT, &bindings)
+        .source(shader!("verify/state.wgsl"))
+        .source(shader!("verify/check.wgsl"))
+        .workgroup_bytes(128 * 4 + 4)
+}
+
 pub(super) fn finalise() -> Kernel {
     let bindings = [Uniform, Read, Write];
     Kernel::new(
@@ -276,22 +366,26 @@ pub(super) fn of_form(form: Form) -> Vec<Kernel> {
     let mut kernels = vec![
         form.rows(RowKind::Target),
         form.merge(),
-        form.cut(RowKind::Target),
         form.children(),
         form.joint(),
         form.rest(),
         form.sample(),
+        form.top_processed(),
     ];
+    kernels.extend(form.cuts(RowKind::Target));
     if form.drafted {
-        kernels.extend([form.rows(RowKind::Draft), form.cut(RowKind::Draft)]);
+        kernels.push(form.rows(RowKind::Draft));
+        kernels.extend(form.cuts(RowKind::Draft));
     }
     kernels
 }
 
 /// Every variant on a class of adapters.
 pub(super) fn variants(class: AdapterClass) -> Vec<Kernel> {
-    let mut kernels = vec![mark(class), walk(), finalise()];
+    let mut kernels = vec![mark(class), walk(), check(), finalise()];
+    kernels.extend([top::rows_kernel(), advance::kernel()]);
     for element in Element::FLOATS {
+        kernels.push(top::blocks_kernel(element, class));
         for (marked, drafted) in [(false, false), (true, false), (false, true), (true, true)] {
             kernels.extend(of_form(Form::new(element, marked, drafted, class)));
         }

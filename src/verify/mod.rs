@@ -68,6 +68,7 @@
 //! # pollster::block_on(example()).unwrap();
 //! ```
 
+mod advance;
 mod call;
 mod error;
 mod greedy;
@@ -79,10 +80,12 @@ mod problem;
 mod request;
 mod rule;
 mod sampling;
+mod top;
 mod verdict;
 pub mod walkthrough;
 mod windows;
 
+pub use advance::{Advance, RingError, RingTokens, TokenRing};
 pub use call::{Verify, VerifyIo};
 pub use error::VerifyError;
 pub use greedy::GreedyVerifier;
@@ -92,7 +95,8 @@ pub use problem::{MAX_VOCABULARY, VerifyProblem};
 pub use request::VerifyRequest;
 pub use rule::{LossyTypical, Rule, RuleError};
 pub use sampling::{Sampling, SamplingError};
-pub use verdict::Verdict;
+pub use top::MAX_TOP_LOG_PROBABILITIES;
+pub use verdict::{TopToken, Verdict};
 
 // The element type of logits is that of any tensor.
 #[doc(inline)]

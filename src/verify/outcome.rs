@@ -20,7 +20,9 @@ pub enum OutcomeError {
     )]
     NoArgmax,
     /// The tree in the GPU buffer was not a valid tree.
-    #[error("the draft tree on the GPU is not a tree: a child must come after its parent")]
+    #[error(
+        "the draft tree on the GPU is not a tree: a child must come after its parent, every node be in its parent's list of children, and all fields of the blob agree"
+    )]
     BadTree,
     /// A drafted token has probability 0 in the distribution from which it was drawn.
     #[error(
@@ -28,6 +30,14 @@ pub enum OutcomeError {
          correct the draft logits, the tree's q_rows or the draw kind"
     )]
     ImpossibleDraft,
+    /// A drafted token is none of the vocabulary.
+    #[error("a drafted token is outside the vocabulary; correct the drafter or its token map")]
+    TokenOutside,
+    /// Two siblings have the same token, though their draw gives distinct ones.
+    #[error(
+        "two siblings of the draft have the same token, but the request's draw gives distinct ones; merge them, or say DrawKind::Iid if they were drawn independently"
+    )]
+    RepeatedSiblings,
     /// A rule for chains met a node with two children.
     #[error("the draft branches, but the request's rule is for chains; use Rule::Rejection")]
     NotAChain,
@@ -39,6 +49,26 @@ pub enum OutcomeError {
         /// Nodes the verifier was made for.
         max_nodes: u32,
     },
+}
+
+impl OutcomeError {
+    /// The error of a verification's flags, if there is one. What is wrong with the tree comes before what follows
+    /// from it.
+    pub(super) fn of_flags(flags: u32) -> Result<(), Self> {
+        for (flag, error) in [
+            (2, Self::BadTree),
+            (32, Self::TokenOutside),
+            (16, Self::RepeatedSiblings),
+            (4, Self::ImpossibleDraft),
+            (8, Self::NotAChain),
+            (1, Self::NoArgmax),
+        ] {
+            if flags & flag != 0 {
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Outcome {

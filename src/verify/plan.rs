@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use super::kernels::{self, Form, RowKind};
-use super::{VerifyError, VerifyProblem, part};
-use crate::gpu::{Gpu, Kernel, Pipeline};
+use super::top::PreparedTop;
+use super::{VerifyError, VerifyProblem, part, top};
+use crate::gpu::{Gpu, Kernel, Limit, Pipeline, check_limit};
 
 /// A planned problem: sizes and limits checked, nothing compiled yet.
 #[derive(Clone, Debug)]
@@ -60,6 +61,16 @@ impl Gpu {
         for kernel in kernels::of_form(plan.form()) {
             kernel.check(self.capabilities())?;
         }
+        if problem.top_log_probabilities > 0 {
+            let limits = &self.capabilities().limits;
+            let bytes = top::block_bytes(problem);
+            check_limit(
+                limits,
+                "the lists of likely tokens",
+                Limit::StorageBinding,
+                bytes,
+            )?;
+        }
         Ok(plan)
     }
 }
@@ -69,7 +80,7 @@ impl VerifyPlan {
         &self.gpu
     }
 
-    fn form(&self) -> Form {
+    pub(super) fn form(&self) -> Form {
         let class = self.gpu.capabilities().class;
         let problem = &self.problem;
         Form::new(
@@ -78,6 +89,14 @@ impl VerifyPlan {
             problem.draft_rows > 0,
             class,
         )
+    }
+
+    async fn cuts(&self, kind: RowKind) -> Result<Vec<Arc<Pipeline>>, VerifyError> {
+        let mut pipelines = Vec::new();
+        for kernel in self.form().cuts(kind) {
+            pipelines.push(self.gpu.pipeline(&kernel).await?);
+        }
+        Ok(pipelines)
     }
 
     /// The problem that was planned.
@@ -111,11 +130,23 @@ impl VerifyPlan {
             rows: self.gpu.pipeline(&form.rows(RowKind::Target)).await?,
             draft_rows: draft(form.rows(RowKind::Draft)).await?,
             merge: self.gpu.pipeline(&form.merge()).await?,
-            cut: self.gpu.pipeline(&form.cut(RowKind::Target)).await?,
-            draft_cut: draft(form.cut(RowKind::Draft)).await?,
+            cuts: self.cuts(RowKind::Target).await?,
+            draft_cuts: match has_draft {
+                true => self.cuts(RowKind::Draft).await?,
+                false => Vec::new(),
+            },
             children: self.gpu.pipeline(&form.children()).await?,
             joint: self.gpu.pipeline(&form.joint()).await?,
             walk: self.gpu.pipeline(&kernels::walk()).await?,
+            check: self.gpu.pipeline(&kernels::check()).await?,
+            top: match self.problem.top_log_probabilities {
+                0 => None,
+                _ => Some(PreparedTop::new(&self.gpu, &self.problem).await?),
+            },
+            top_processed: match self.problem.top_log_probabilities {
+                0 => None,
+                _ => Some(self.gpu.pipeline(&form.top_processed()).await?),
+            },
             rest: self.gpu.pipeline(&form.rest()).await?,
             sample: self.gpu.pipeline(&form.sample()).await?,
             finalise: self.gpu.pipeline(&kernels::finalise()).await?,
@@ -131,11 +162,14 @@ pub struct PreparedVerify {
     pub(super) rows: Arc<Pipeline>,
     pub(super) draft_rows: Option<Arc<Pipeline>>,
     pub(super) merge: Arc<Pipeline>,
-    pub(super) cut: Arc<Pipeline>,
-    pub(super) draft_cut: Option<Arc<Pipeline>>,
+    pub(super) cuts: Vec<Arc<Pipeline>>,
+    pub(super) draft_cuts: Vec<Arc<Pipeline>>,
     pub(super) children: Arc<Pipeline>,
     pub(super) joint: Arc<Pipeline>,
     pub(super) walk: Arc<Pipeline>,
+    pub(super) check: Arc<Pipeline>,
+    pub(super) top: Option<PreparedTop>,
+    pub(super) top_processed: Option<Arc<Pipeline>>,
     pub(super) rest: Arc<Pipeline>,
     pub(super) sample: Arc<Pipeline>,
     pub(super) finalise: Arc<Pipeline>,

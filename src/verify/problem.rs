@@ -1,6 +1,6 @@
 //! What is to be verified: sizes and storage of a batch.
 
-use super::VerifyError;
+use super::{MAX_TOP_LOG_PROBABILITIES, OutcomeError, Verdict, VerifyError};
 use crate::attention::Element;
 
 /// Largest vocabulary that kernels verify.
@@ -29,6 +29,9 @@ pub struct VerifyProblem {
     pub penalties: bool,
     /// Whether any request has a grammar: then [`VerifyIo::masks`](super::VerifyIo::masks) is given.
     pub grammar: bool,
+    /// Likeliest tokens that are listed beside each kept one, with their log-probabilities
+    /// ([`Verdict::top`]): at most [`MAX_TOP_LOG_PROBABILITIES`]; 0 for no lists.
+    pub top_log_probabilities: u32,
 }
 
 impl VerifyProblem {
@@ -44,7 +47,21 @@ impl VerifyProblem {
             draft_rows: 0,
             penalties: false,
             grammar: false,
+            top_log_probabilities: 0,
         }
+    }
+
+    /// Words of one request's outcome, a multiple of 64 so that it can be bound by itself.
+    pub fn outcome_words(&self) -> usize {
+        Verdict::words_with(self.max_nodes, self.top_log_probabilities)
+    }
+
+    /// Reads the words of one request's outcome.
+    ///
+    /// # Errors
+    /// The error flags of the GPU, and [`OutcomeError::Malformed`].
+    pub fn verdict(&self, words: &[u32]) -> Result<Verdict, OutcomeError> {
+        Verdict::read(words, self.max_nodes, self.top_log_probabilities)
     }
 
     /// Words of one bit a token.
@@ -117,6 +134,12 @@ impl VerifyProblem {
             self.row_stride,
             (self.vocabulary..=1 << 20).contains(&self.row_stride)
                 && self.row_bytes().is_multiple_of(4),
+        )?;
+        size(
+            "top_log_probabilities",
+            "at most 32",
+            self.top_log_probabilities,
+            self.top_log_probabilities <= MAX_TOP_LOG_PROBABILITIES,
         )?;
         size(
             "draft_rows",

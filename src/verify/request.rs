@@ -36,6 +36,15 @@ impl VerifyRequest {
         }
     }
 
+    /// Whether any row is cut by top-k, top-p or min-p, or its entropy is asked for, which the same kernels sum.
+    pub(super) fn has_cut(&self) -> bool {
+        let cuts = |sampling: &Sampling| {
+            sampling.top_k > 0 || sampling.top_p < 1.0 || sampling.min_p > 0.0
+        };
+        let typical = matches!(self.rule, Rule::LossyTypical(_));
+        cuts(&self.sampling) || cuts(&self.drafting) || typical
+    }
+
     pub(super) fn words(
         &self,
         problem: &VerifyProblem,
@@ -65,7 +74,8 @@ impl VerifyRequest {
             Rule::Traversal => (6, [0.0; 2]),
         };
         let settings = |sampling: &Sampling| SettingsWords {
-            temperature: sampling.temperature,
+            // Finite, so that a logit of 0 stays 0.
+            coldness: (1.0 / sampling.temperature).min(f32::MAX),
             top_k: sampling.top_k,
             top_p: sampling.top_p,
             min_p: sampling.min_p,
@@ -90,7 +100,7 @@ impl VerifyRequest {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 pub(super) struct SettingsWords {
-    temperature: f32,
+    coldness: f32,
     top_k: u32,
     top_p: f32,
     min_p: f32,

@@ -9,16 +9,18 @@ use super::{VerifyProblem, kernels::BLOCK};
 /// Turns that the sums of one dispatch may take.
 const MASS_TURNS: u32 = 50_000;
 
-/// The children that each dispatch tests: the first, and one past the last. Node 0 is no child.
-pub(super) fn windows(problem: &VerifyProblem) -> Vec<(u32, u32)> {
+/// The children that each dispatch with `lanes` invocations tests: the first, and one past the last. Node 0 is no
+/// child.
+pub(super) fn windows(problem: &VerifyProblem, lanes: u32) -> Vec<(u32, u32)> {
     let nodes = problem.max_nodes;
     let width = match problem.draft_rows {
         0 => nodes, // no sums
         _ => {
-            // A block: itself, two loops over words and nodes, four turns of four tokens each; then the sums
-            // over invocations, and the siblings before. See shaders/verify/masses.wgsl.
-            let block = 1 + 1 + nodes.div_ceil(256) + 4;
-            let child = problem.vocabulary.div_ceil(BLOCK) * block + 70 + 2 * nodes.div_ceil(256);
+            // A block: itself, its words, the nodes, and turns of four tokens; then the sums over invocations,
+            // and the siblings before. See shaders/verify/masses.wgsl.
+            let over_nodes = nodes.div_ceil(lanes);
+            let block = 1 + (BLOCK / 32).div_ceil(lanes) + over_nodes + BLOCK / 4 / lanes;
+            let child = problem.vocabulary.div_ceil(BLOCK) * block + 70 + 2 * over_nodes;
             (MASS_TURNS / child).max(1)
         }
     };
@@ -35,7 +37,7 @@ mod tests {
     fn of(nodes: u32, vocabulary: u32, draft_rows: u32) -> Vec<(u32, u32)> {
         let mut problem = VerifyProblem::new(1, nodes, vocabulary);
         problem.draft_rows = draft_rows;
-        windows(&problem)
+        windows(&problem, 256)
     }
 
     #[test]
@@ -55,5 +57,8 @@ mod tests {
         assert_eq!(of(64, 151_936, 8).len(), 1);
         assert_eq!(of(4096, 262_144, 0), [(1, 4096)]);
         assert!(of(4096, 262_144, 1).len() > 50);
+        let mut problem = VerifyProblem::new(1, 64, 262_144);
+        problem.draft_rows = 8;
+        assert_eq!(windows(&problem, 32).len(), 4);
     }
 }

@@ -3,6 +3,7 @@
 mod adapters;
 mod attention;
 mod cache;
+mod drawn;
 mod examples;
 mod invariance;
 mod layouts;

@@ -310,6 +310,46 @@ fn every_number_of_nodes_gives_a_tree() {
 }
 
 #[test]
+fn a_shape_serves_smaller_trees_of_fewer_levels() {
+    for test in all() {
+        let model = Model {
+            vocabulary: 30,
+            ties: false,
+            seed: 12,
+        };
+        let grown = |built: &Built, levels: u32| {
+            test.run(|pass| built.tree.encode_begin(pass));
+            for level in 0..levels {
+                let (view, width) = (built.tree.tokens(), built.shape.width as usize);
+                let frontier: Vec<u32> = test.read(view.buffer);
+                let mut logits = vec![f32::NAN; width * 30];
+                for (row, &token) in frontier[view.offset as usize / 4..][..width]
+                    .iter()
+                    .enumerate()
+                {
+                    logits[row * 30..][..30].copy_from_slice(&model.row(token, level));
+                }
+                let bytes: &[u8] = bytemuck::cast_slice(&logits);
+                test.gpu.queue().write_buffer(&built.logits, 0, bytes);
+                test.run(|pass| built.tree.encode_level(pass, level));
+            }
+            test.run(|pass| built.tree.encode_finish(pass));
+            let blob: Vec<u32> = test.read(&built.blob);
+            DraftTree::from_blob(&blob, built.shape.tree_stride as usize, DrawKind::TopK).unwrap()
+        };
+        let mut large = build(test, DynamicTreeShape::new(4, 3, 4, 30, 30));
+        for (levels, nodes) in [(2, 9), (1, 3), (4, 30), (3, 12)] {
+            large.tree.set_max_nodes(&test.gpu, nodes).unwrap();
+            let own = build(test, DynamicTreeShape::new(levels, 3, 4, nodes, 30));
+            assert_eq!(grown(&large, levels), grown(&own, levels), "{}", test.name);
+        }
+        for nodes in [0, 31] {
+            assert!(large.tree.set_max_nodes(&test.gpu, nodes).is_err());
+        }
+    }
+}
+
+#[test]
 fn equal_probabilities_go_to_the_lower_index() {
     for test in all() {
         let model = Model {
@@ -380,7 +420,23 @@ fn fixed_trees_equal_those_of_the_cpu() {
             map: None,
         };
         let fixed = FixedTree::new(&test.gpu, 2, paths, heads, vocabulary, stride, &io);
-        let fixed = pollster::block_on(fixed).unwrap();
+        let mut fixed = pollster::block_on(fixed).unwrap();
+        // Another shape in between: its nodes alone are there, and what it can't be leaves it as it was.
+        let fewer: &[&[usize]] = &[&[0], &[0, 2]];
+        fixed.set_paths(&test.gpu, fewer).unwrap();
+        assert_eq!(fixed.nodes(), 3);
+        test.run(|pass| fixed.encode(pass));
+        let first: Vec<u32> = test.read(&blob);
+        let tree = DraftTree::from_blob(&first[..words], stride as usize, DrawKind::TopK).unwrap();
+        assert_eq!(tree.parents(), [NONE, 0, 1]);
+        let second_head = top_k(&logits[50..100], 3);
+        assert_eq!(tree.tokens()[2], second_head[2].token);
+        let too_many: [&[usize]; 9] = [&[0]; 9];
+        let refused: [&[&[usize]]; 3] = [&[&[4]], &[&[0, 0]], &too_many];
+        for paths in refused {
+            assert!(fixed.set_paths(&test.gpu, paths).is_err());
+        }
+        fixed.set_paths(&test.gpu, paths).unwrap();
         test.run(|pass| fixed.encode(pass));
         let blobs: Vec<u32> = test.read(&blob);
         let lengths: Vec<[u32; 4]> = test.read(&lengths);

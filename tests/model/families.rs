@@ -3,18 +3,20 @@
 use sunfleck::{
     draft::NoDrafter,
     generate::GenerateOptions,
+    model::DecoderOptions,
     reference::{
         blocks::BlockFormat,
         compare::{Tolerance, compare},
         decoder::{Decoder as Twin, DecoderConfig, Family},
         reduce,
+        rope::yarn_divisors,
     },
 };
 
 use crate::{
     adapters::on_every_adapter,
     decoder::{config, open, options, prompt},
-    gguf_writer::{Extras, Storage, tiny_model},
+    gguf_writer::{Extras, GgufWriter, Storage, Value, tiny_model},
     random::Random,
 };
 
@@ -137,4 +139,69 @@ fn what_sets_a_family_apart_changes_the_logits() {
         let same = compare(name, &with, &without, Tolerance::F32);
         assert!(same.is_err(), "{name}: the same as Llama");
     }
+}
+
+#[test]
+fn yarn_and_long_rope_have_the_logits_of_their_twin() {
+    on_every_adapter(|gpu| {
+        if !gpu.runs_models() {
+            return;
+        }
+        let set = |file: &mut GgufWriter, key: &str, value| {
+            file.set(&format!("llama.rope.scaling.{key}"), value);
+        };
+        for (name, context) in [("yarn", 160), ("longrope", 160), ("longrope", 40)] {
+            let mut random = Random(22);
+            let (mut file, weights) =
+                tiny_model(&config(), STORAGE, Extras::default(), |n| random.normals(n));
+            set(&mut file, "type", Value::Text(name.into()));
+            set(&mut file, "original_context_length", Value::U32(64));
+            let (divisors, magnitude) = match name {
+                "yarn" => {
+                    set(&mut file, "factor", Value::F32(8.0));
+                    let divisors = yarn_divisors(12, 10_000.0, 8.0, 64, [32.0, 1.0]);
+                    assert!(
+                        divisors.iter().any(|d| *d > 1.0 && *d < 8.0),
+                        "{divisors:?}"
+                    );
+                    (divisors, 1.0 + 0.1 * 8f64.ln())
+                }
+                _ => {
+                    let lists = [
+                        [1.0f32, 1.5, 2.0, 2.5, 3.0, 3.5],
+                        [1.0, 2.0, 4.0, 8.0, 16.0, 32.0],
+                    ];
+                    for (name, list) in ["short", "long"].into_iter().zip(&lists) {
+                        let bytes = list.iter().flat_map(|v| v.to_le_bytes()).collect();
+                        let name = format!("rope_factors_{name}.weight");
+                        file.tensors.push((name, vec![6], 0, bytes));
+                    }
+                    // The long list is for contexts of more tokens than the original one.
+                    let list = lists[usize::from(context > 64)].map(f64::from);
+                    (list.to_vec(), (1.0 + 8f64.ln() / 64f64.ln()).sqrt())
+                }
+            };
+            let stretched = DecoderConfig {
+                rope_divisors: Some(divisors),
+                family: Family {
+                    rope_magnitude: Some(magnitude),
+                    ..Family::default()
+                },
+                ..config()
+            };
+            let options = DecoderOptions {
+                context,
+                ..options()
+            };
+            let mut twin = Twin::new(stretched, weights).unwrap();
+            let mut session = open(&gpu.gpu, &file.bytes(), options, Box::new(NoDrafter));
+            let prompt = prompt(&mut random, 37);
+            let logits = twin.forward(&prompt).unwrap();
+            let expected = &logits[(prompt.len() - 1) * 130..];
+            pollster::block_on(session.read_prompt(&prompt, &mut |_, _| ())).unwrap();
+            let got: Vec<f32> = gpu.read(session.decoder().logits());
+            let what = format!("{} {name} {context}", gpu.name);
+            compare(&what, &got[..130], expected, Tolerance::F32).unwrap();
+        }
+    });
 }

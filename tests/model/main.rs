@@ -5,6 +5,7 @@ mod adapters;
 mod batch;
 mod decoder;
 mod dequantised;
+mod drafters;
 mod families;
 mod format;
 mod fuzz_seed;

@@ -8,8 +8,7 @@ use std::{
 
 use sunfleck::{
     draft::{
-        DraftContext, DraftError, Drafted, Drafter, DrafterLoadError, FirstOf, MtpDrafter,
-        MtpOptions, NgramDrafter, NgramOptions, NoDrafter, Recording,
+        DrafterLoadError, FirstOf, MtpDrafter, MtpOptions, NgramDrafter, NgramOptions, NoDrafter,
     },
     generate::{Session, TokenChoice},
     model::{ChatTemplate, Decoder, DecoderOptions, Gguf, Tokenizer},
@@ -18,12 +17,12 @@ use sunfleck::{
         decoder::{Decoder as Twin, DecoderConfig, DecoderWeights, LayerWeights},
         draft::{Mtp, MtpWeights},
     },
-    tree::DraftTree,
 };
 
 use crate::{
     adapters::{TestGpu, on_every_adapter},
     decoder::{config, open as open_tiny, options},
+    drafters::{Alternating, Tensors},
     gguf_writer::{Storage, tiny_llama},
     random::Random,
 };
@@ -80,6 +79,7 @@ impl Model {
         let options = MtpOptions {
             tokens: 4,
             vocabulary: vocabulary(8192),
+            ..Default::default()
         };
         let decoder = self.session.decoder();
         let (gguf, reader) = (&self.gguf, &mut self.reader);
@@ -207,34 +207,17 @@ fn weights_of_another_kind_and_damaged_ones_are_refused() {
 }
 
 /// A module with random weights: the file, and the twin's weights as the file stores them.
-fn tiny_module(
+pub fn tiny_module(
     config: &DecoderConfig,
     target: &DecoderWeights,
     random: &mut Random,
 ) -> (Vec<u8>, MtpWeights) {
     let c = config;
     let (query, kv) = (c.heads * c.head_dim, c.kv_heads * c.head_dim);
-    let (mut header, mut data) = (serde_json::Map::new(), Vec::new());
-    let mut tensor = |name: &str, shape: &[usize]| -> Vec<f32> {
-        let count = shape.iter().product();
-        // Rows of unit length keep the features near 1.
-        let scale = match shape {
-            [_, columns] => 1.5 / (*columns as f32).sqrt(),
-            _ => 1.0,
-        };
-        let first = data.len();
-        let values = random.normals(count).into_iter().map(|x| {
-            let stored = half::f16::from_f32(x * scale);
-            data.extend(stored.to_le_bytes());
-            stored.to_f32()
-        });
-        let values = values.collect();
-        let entry = serde_json::json!({
-            "dtype": "F16", "shape": shape, "data_offsets": [first, data.len()],
-        });
-        header.insert(format!("mtp.{name}.weight"), entry);
-        values
-    };
+    let mut tensors = Tensors::new(random);
+    // Rows of about unit length keep the features near 1.
+    let mut tensor =
+        |name: &str, shape: &[usize]| tensors.add(&format!("mtp.{name}.weight"), shape, 1.5);
     let layer = LayerWeights {
         attention_norm: tensor("attn_norm", &[c.width]),
         query: tensor("attn_q", &[query, c.width]),
@@ -258,40 +241,7 @@ fn tiny_module(
             ..target.clone()
         },
     };
-    let header = serde_json::to_vec(&header).unwrap();
-    let length = (header.len() as u64).to_le_bytes().to_vec();
-    ([length, header, data].concat(), weights)
-}
-
-/// Drafts the text itself for three steps, so that several rows of a pass are kept, then with the module.
-struct Alternating {
-    module: MtpDrafter,
-    text: Vec<u32>,
-    step: usize,
-}
-
-impl Drafter for Alternating {
-    fn name(&self) -> &str {
-        "alternating"
-    }
-
-    fn draft(&mut self, context: &DraftContext<'_>) -> Result<Drafted, DraftError> {
-        self.step += 1;
-        if self.step.is_multiple_of(4) {
-            return self.module.draft(context);
-        }
-        let (root, known) = (context.root()?, context.committed.len());
-        // One token right in the first of the steps, two in the second, three and a wrong one in the third.
-        let mut tokens = self.text[known..known + self.step % 4].to_vec();
-        if self.step % 4 == 3 {
-            tokens.push((self.text[known + 3] + 1) % 130);
-        }
-        Ok(Drafted::OnHost(DraftTree::chain(root, &tokens)?))
-    }
-
-    fn record(&mut self, recording: &mut Recording<'_>) -> Result<(), DraftError> {
-        self.module.record(recording)
-    }
+    (tensors.bytes(), weights)
 }
 
 #[test]
@@ -334,7 +284,7 @@ fn drafted_tokens_equal_those_of_the_twin() {
         ));
         session.reset();
         let drafter = Alternating {
-            module: module_drafter.unwrap(),
+            drafter: Box::new(module_drafter.unwrap()),
             text: text.clone(),
             step: 0,
         };

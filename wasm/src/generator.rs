@@ -102,6 +102,7 @@ impl Generator {
                 .u32("tokens")?
                 .map_or(defaults.tokens, |n| n as usize),
             vocabulary,
+            ..defaults
         };
         fields.finish()?;
         let mut source = JsSource::new(source);

@@ -1,7 +1,7 @@
 import { Device } from './device.js';
 import { Download, Incoming, type ByteSource, type CacheState, type DownloadOptions } from './download.js';
 import { ArgumentError, GenerateError } from './errors.js';
-import { call, glue, json, settle } from './module.js';
+import { call, glue, json, release, settle } from './module.js';
 import { readBlob } from './storage.js';
 import type { RuleOptions, Sampling } from './verify.js';
 
@@ -239,7 +239,7 @@ export class Generator {
       return generator;
     } catch (error) {
       stop.abort(error);
-      inner?.free();
+      if (inner) release(inner);
       throw signal?.aborted ? signal.reason : error;
     } finally {
       signal?.removeEventListener('abort', passOn);
@@ -293,7 +293,7 @@ export class Generator {
     if (this.disposed) return;
     this.disposed = true;
     this.source = undefined;
-    const free = () => call(() => this.inner.free());
+    const free = () => release(this.inner);
     if (this.busy) void this.busy.then(free, free);
     else free();
   }
@@ -435,7 +435,7 @@ export class Answer implements AsyncIterable<Piece> {
       stop();
       await running;
       signal?.removeEventListener('abort', stop);
-      cancel.free();
+      release(cancel);
     }
   }
 }

@@ -62,6 +62,15 @@ export async function settle<T>(run: () => Promise<T>, ...others: Promise<never>
   }
 }
 
+/** Frees an object of the module; one that work on a lost device still holds is left to the collector. */
+export function release(object: { free(): void }): void {
+  try {
+    object.free();
+  } catch {
+    // Borrowed by a call that will never end.
+  }
+}
+
 /** Milliseconds between the first failure of a lost device and its own word. */
 const LOST_WITHIN = 200;
 

@@ -12,7 +12,7 @@ pub const HELP: &str = "\
 Usage: cargo xtask <verb> [arguments]; each verb does its own set-up.
 
   generate [PROMPT] [options]      generate text on the GPU (`generate --help` lists the options)
-  test [--full] [-- FILTER...]     formatting, lints, tests, documentation, package and page in browsers
+  test [--full] [-- FILTER...]     formatting, lints, tests, documentation, the browser build
   bench [NAME] [-- ARGUMENTS...]   run the benchmarks, or the one called NAME
   pack [options]                   an archive that runs tests and benchmarks on a GPU machine without internet
   portability                      every kernel through the compilers of Vulkan, Metal, DirectX 12 and browsers
@@ -24,11 +24,12 @@ The model file is kept in a cache folder; SUNFLECK_CACHE names another one, SUNF
 SUNFLECK_NO_INSTALL=1 forbids apt-get; the command to run by hand is printed instead.";
 
 const HELP_TEST: &str = "\
-Usage: cargo xtask test [--full] [-- FILTER...]
+Usage: cargo xtask test [--full] [--web] [-- FILTER...]
 
-Runs cargo fmt, clippy, test, doc, and the tests of npm package and demo page in Node, Chromium and Firefox, and stops
-at the first that fails.
-  --full       also the long tests: the whole matrix of attention cases (sets SUNFLECK_FULL=1; half an hour)
+Runs cargo fmt, clippy, test, doc and a check of the browser build, and stops at the first that fails.
+  --full       also the long tests: the whole matrix of attention cases (sets SUNFLECK_FULL=1; more than an hour), and
+               the tests of npm package and demo page
+  --web        only those: package and page in Node, in a fresh project, in Chromium and in Firefox
   -- FILTER    only `cargo test`, with these arguments for the test programs
 
 Tests run on lavapipe and SwiftShader where both are installed or can be (Debian, with root or sudo), otherwise
@@ -98,6 +99,8 @@ pub enum Request {
 pub struct TestRequest {
     /// Also the long tests.
     pub full: bool,
+    /// Only the tests of npm package and page.
+    pub web: bool,
     /// Arguments for the test programs; not empty means that only the tests run.
     pub filter: Vec<OsString>,
 }
@@ -148,17 +151,19 @@ pub fn parse(arguments: &[OsString]) -> Result<Request, String> {
 fn parse_test(arguments: &[OsString]) -> Result<Request, String> {
     let (own, filter) = split_at_dashes(arguments);
     let mut request = TestRequest {
-        full: false,
         filter: filter.to_vec(),
+        ..TestRequest::default()
     };
     for argument in own {
         if is_help(argument) {
             return Ok(Request::Help(HELP_TEST));
         } else if argument == "--full" {
             request.full = true;
+        } else if argument == "--web" {
+            request.web = true;
         } else {
             return Err(format!(
-                "`test` takes --full and, after `--`, a filter; given {argument:?} (a filter? `cargo xtask test -- FILTER`)"
+                "`test` takes --full, --web and, after `--`, a filter; given {argument:?} (a filter? `cargo xtask test -- FILTER`)"
             ));
         }
     }
@@ -312,9 +317,15 @@ mod tests {
             parse(&words("test --full -- verify:: --nocapture")),
             Ok(Request::Test(TestRequest {
                 full: true,
-                filter: words("verify:: --nocapture")
+                filter: words("verify:: --nocapture"),
+                ..TestRequest::default()
             }))
         );
+        let web = TestRequest {
+            web: true,
+            ..TestRequest::default()
+        };
+        assert_eq!(parse(&words("test --web")), Ok(Request::Test(web)));
         assert!(
             parse(&words("test verify"))
                 .unwrap_err()

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use sunfleck::attention::Element;
 
-use crate::{color::ColorWhen, sampling::Sampling, tree_size::TreeSize};
+use crate::{color::ColorWhen, drafters::DrafterName, sampling::Sampling, tree_size::TreeSize};
 
 /// Text generation with speculative decoding on any GPU.
 #[derive(Debug, Parser)]
@@ -26,6 +26,16 @@ pub enum Command {
         json: bool,
     },
 }
+
+/// Drafters that need weights of their own.
+const TRAINED: [&str; 6] = [
+    "mtp",
+    "medusa",
+    "exit",
+    "ngram+mtp",
+    "ngram+medusa",
+    "ngram+exit",
+];
 
 #[derive(Debug, Args)]
 pub struct Generate {
@@ -79,9 +89,11 @@ pub struct Generate {
     #[arg(long, value_name = "FILE.gguf", env = "SUNFLECK_MODEL")]
     pub model: PathBuf,
 
-    /// Who drafts tokens for the model to check: nobody, a look-up of what followed the last tokens earlier in
-    /// prompt and answer, or an MTP module. The text is the same.
-    #[arg(long, value_enum, default_value_t = DrafterName::Ngram)]
+    /// Who drafts tokens for the model to check. `none`: nobody. `ngram`: a look-up of what followed the last tokens
+    /// earlier in prompt and answer. With trained weights: `mtp`, a module on the model's features; `medusa`, heads on
+    /// them; `exit`, the model's own first layers. `model`: a smaller model. Also `ngram+mtp`, and so on: the
+    /// other where the look-up finds nothing. The text is the same.
+    #[arg(long, default_value = "ngram", value_name = "NAME")]
     pub drafter: DrafterName,
 
     /// How much is drafted at a time: `chain:K` for chains of K tokens, N for trees of N nodes, or `auto` for
@@ -93,16 +105,17 @@ pub struct Generate {
     #[arg(long, requires = "tree")]
     pub explain: bool,
 
-    /// For --drafter mtp: weights trained for this model.
+    /// For --drafter mtp, medusa and exit: weights trained for this model; or the folder that has them as
+    /// mtp.safetensors, medusa.safetensors and early_exit.safetensors.
     #[arg(
         long,
         value_name = "FILE.safetensors",
         env = "SUNFLECK_DRAFTER_WEIGHTS",
-        required_if_eq("drafter", "mtp")
+        required_if_eq_any = TRAINED.map(|name| ("drafter", name))
     )]
     pub drafter_weights: Option<PathBuf>,
 
-    /// For --drafter mtp: token ids as a JSON list, most frequent first; only the first 8192 are drafted, which
+    /// For --drafter mtp, medusa and exit: token ids as a JSON list, most frequent first; only the first 8192 are drafted, which
     /// makes drafting cheaper.
     #[arg(
         long,
@@ -111,6 +124,18 @@ pub struct Generate {
         requires = "drafter_weights"
     )]
     pub draft_vocabulary: Option<PathBuf>,
+
+    /// For --drafter exit: layers that draft; the weights need an exit after as many.
+    #[arg(long, value_name = "N", default_value_t = 6)]
+    pub exit_layers: u32,
+
+    /// For --drafter model: a smaller model with the same tokens, as --model.
+    #[arg(
+        long,
+        value_name = "FILE.gguf",
+        required_if_eq_any = [("drafter", "model"), ("drafter", "ngram+model")]
+    )]
+    pub draft_model: Option<PathBuf>,
 
     #[command(flatten)]
     pub sampling: Sampling,
@@ -157,13 +182,6 @@ pub struct Generate {
     /// With --json: the log-probability of each token of the answer, before and after the sampling options.
     #[arg(long, requires = "json")]
     pub log_probabilities: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum DrafterName {
-    None,
-    Ngram,
-    Mtp,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -216,7 +234,7 @@ mod tests {
         };
         assert_eq!(generate.prompt.as_deref(), Some("hello"));
         assert_eq!(generate.max_tokens, 5);
-        assert_eq!(generate.drafter, DrafterName::None);
+        assert_eq!(Ok(generate.drafter), "none".parse());
         assert_eq!(generate.adapter.as_deref(), Some("llvm"));
         assert!(generate.raw && generate.json);
     }
@@ -242,6 +260,9 @@ mod tests {
             "sunfleck generate hello --model m.gguf --temperature warm",
             "sunfleck generate hello --model m.gguf --drafter oracle",
             "sunfleck generate hello --model m.gguf --drafter mtp",
+            "sunfleck generate hello --model m.gguf --drafter ngram+medusa",
+            "sunfleck generate hello --model m.gguf --drafter model",
+            "sunfleck generate hello --model m.gguf --drafter mtp+ngram --drafter-weights w",
             "sunfleck generate hello --model m.gguf --draft-vocabulary ids.json",
             "sunfleck generate hello --model m.gguf --prompt-tokens ids.json",
             "sunfleck generate hello --model m.gguf --max-tokens -1",

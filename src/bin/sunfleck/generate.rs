@@ -9,7 +9,7 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use sunfleck::{
-    draft::{Auto, Drafter, MtpDrafter, MtpOptions, NgramDrafter, NgramOptions, NoDrafter},
+    draft::{Auto, NoDrafter},
     generate::{Batch, CancelHandle, GenerateOptions, Session, TokenChoice},
     gpu::Gpu,
     model::{Decoder, DecoderOptions, Gguf, Tokenizer, TokenizerError, gguf, hugging_face},
@@ -18,10 +18,10 @@ use sunfleck::{
 use crate::{
     adapter::OpenDevice,
     answer::{self, Output},
-    arguments::{DrafterName, Generate},
+    arguments::Generate,
     chat::{Chat, Turns},
     color::Palette,
-    costs_file, grammar,
+    costs_file, drafters, grammar,
     prompts::{self, Prompts},
     report::Report,
     session_file,
@@ -30,8 +30,6 @@ use crate::{
 
 /// Exit status after Ctrl-C, as shells have it.
 const INTERRUPTED: u8 = 130;
-/// Tokens of a shortened draft vocabulary.
-const DRAFT_VOCABULARY: usize = 8192;
 
 pub fn run(arguments: &Generate) -> Result<ExitCode, Box<dyn Error>> {
     let interrupted = CancelHandle::default();
@@ -47,11 +45,11 @@ pub fn run(arguments: &Generate) -> Result<ExitCode, Box<dyn Error>> {
 }
 
 /// Any source of weights.
-trait Weights: Read + Seek {}
+pub trait Weights: Read + Seek {}
 impl<R: Read + Seek> Weights for R {}
 
 /// A GGUF file, the first of several, or a folder with safetensors files.
-fn open_model(path: &Path) -> Result<(Gguf, Box<dyn Weights>), String> {
+pub fn open_model(path: &Path) -> Result<(Gguf, Box<dyn Weights>), String> {
     if path.is_dir() {
         let opened = hugging_face::open(path);
         return opened
@@ -140,15 +138,12 @@ async fn answer(
             device: &device,
         };
         let mut batch = Batch::new(&gpu, decoder).await?;
-        run.answer(&mut batch, &|| host_drafter(arguments)).await?;
+        run.answer(&mut batch, &|| drafters::on_host(arguments))
+            .await?;
         return Ok(exit_code(interrupted));
     }
 
-    let drafter: Box<dyn Drafter> = match arguments.drafter {
-        DrafterName::None => Box::new(NoDrafter),
-        DrafterName::Ngram => Box::new(NgramDrafter::new(ngram(arguments.tree))?),
-        DrafterName::Mtp => Box::new(mtp(arguments, &gpu, &decoder, &gguf, &mut reader).await?),
-    };
+    let drafter = drafters::load(arguments, &gpu, &decoder, &gguf, &mut reader).await?;
     let bounded = match arguments.tree {
         Some(size) => size.bound(drafter),
         None => drafter,
@@ -231,67 +226,6 @@ fn exit_code(interrupted: &CancelHandle) -> ExitCode {
         true => ExitCode::from(INTERRUPTED),
         false => ExitCode::SUCCESS,
     }
-}
-
-/// A drafter of its own for each of several answers.
-fn host_drafter(arguments: &Generate) -> Result<Box<dyn Drafter>, String> {
-    match arguments.drafter {
-        DrafterName::None => Ok(Box::new(NoDrafter)),
-        DrafterName::Ngram => match NgramDrafter::new(NgramOptions::default()) {
-            Ok(drafter) => Ok(Box::new(drafter)),
-            Err(error) => Err(error.to_string()),
-        },
-        _ => Err("with --prompts drafts come from --drafter ngram or none".to_owned()),
-    }
-}
-
-/// How n-gram look-up searches, for chains or for trees.
-fn ngram(tree: Option<TreeSize>) -> NgramOptions {
-    let usual = NgramOptions::default();
-    match tree {
-        None => usual,
-        Some(size) => NgramOptions {
-            matches: if size.has_branches() {
-                4
-            } else {
-                usual.matches
-            },
-            max_tokens: match size {
-                TreeSize::Chain(tokens) => tokens,
-                _ => usual.max_tokens,
-            },
-            ..usual
-        },
-    }
-}
-
-/// The MTP module that the arguments name.
-async fn mtp<R: Read + Seek>(
-    arguments: &Generate,
-    gpu: &Gpu,
-    decoder: &Decoder,
-    gguf: &Gguf,
-    reader: &mut R,
-) -> Result<MtpDrafter, Box<dyn Error>> {
-    let read =
-        |path: &Path| std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()));
-    let weights_path = arguments.drafter_weights.as_deref();
-    let weights_path = weights_path.ok_or("--drafter mtp needs --drafter-weights")?;
-    let weights = read(weights_path)?;
-    let mut options = MtpOptions::default();
-    options.tokens = match arguments.tree {
-        Some(TreeSize::Chain(tokens)) => tokens,
-        Some(TreeSize::Auto) => 2 * options.tokens,
-        _ => options.tokens,
-    };
-    if let Some(path) = &arguments.draft_vocabulary {
-        options.vocabulary = serde_json::from_slice(&read(path)?)
-            .map_err(|error| format!("{}: no list of token ids: {error}", path.display()))?;
-        options.vocabulary.truncate(DRAFT_VOCABULARY);
-    }
-    MtpDrafter::load(gpu, decoder, gguf, reader, &weights, &options)
-        .await
-        .map_err(|error| format!("{}: {error}", weights_path.display()).into())
 }
 
 /// Token ids from a file.

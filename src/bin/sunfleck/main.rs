@@ -6,6 +6,7 @@ mod arguments;
 mod chat;
 mod color;
 mod costs_file;
+mod drafters;
 mod generate;
 mod grammar;
 mod prompts;

@@ -5,8 +5,9 @@ use wgpu::{Buffer, CommandEncoder, ComputePass};
 use crate::{
     cache::{CacheShape, KvCache, RopeShape},
     draft::{
-        DrafterLoadError,
+        DraftError, DrafterLoadError,
         kernels::{Choose, Gather},
+        vocabulary::DraftHead,
         weights::WeightFile,
     },
     gpu::{BufferView, Gpu},
@@ -17,11 +18,11 @@ use crate::{
             stride,
         },
     },
-    ops::{
-        Argmax, Embed, Epilogue, Linear, LinearIo, Matrix, RmsNorm, RmsNormIo, Rows, StepBuffer,
-    },
-    tree,
+    ops::{Argmax, Embed, Epilogue, Linear, LinearIo, RmsNorm, RmsNormIo, Rows, StepBuffer},
+    tree::{DynamicTree, DynamicTreeIo, DynamicTreeShape},
 };
+
+use super::growing::{self, Growing, GrowingIo};
 
 /// Steps of one draft that the script of step sizes has room for.
 pub(super) const MAX_STEPS: usize = 64;
@@ -47,7 +48,47 @@ pub(super) struct Module {
     choose: Choose,
     chosen: Buffer,
     blob: Buffer, // the target's; its first field is the tokens
+    target: StepBuffer,
+    growing: Growing,
     row_bytes: u64,
+}
+
+/// What the levels of a tree share with the module.
+pub(super) struct Shared<'a> {
+    pub gpu: &'a Gpu,
+    pub step: &'a StepBuffer,
+    pub tokens: &'a Buffer,
+    pub output: &'a Buffer,
+    pub target: &'a StepBuffer,
+    hidden_norm: &'a RmsNorm,
+    embed_norm: &'a RmsNorm,
+    hidden_projection: &'a Linear,
+    embed_projection: &'a Linear,
+    embed: &'a Embed,
+}
+
+impl Shared<'_> {
+    /// Records what comes before the layer: features and tokens become its input.
+    pub fn encode_input(&self, pass: &mut ComputePass<'_>, rows: u32) {
+        self.hidden_norm.encode(pass, rows);
+        self.hidden_projection.encode_few(pass, rows);
+        self.embed.encode(pass, rows);
+        self.embed_norm.encode(pass, rows);
+        self.embed_projection.encode_few(pass, rows);
+    }
+}
+
+/// What to draft after a pass over committed positions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Draft {
+    Nothing,
+    /// So many tokens, one after the other.
+    Chain(u32),
+    /// A tree of at most so many nodes and levels.
+    Tree {
+        nodes: u32,
+        depth: u32,
+    },
 }
 
 fn layer_weights(
@@ -76,7 +117,8 @@ fn layer_weights(
 }
 
 impl Module {
-    /// Loads and binds; `vocabulary` lists the tokens that can be drafted.
+    /// Loads and binds; `vocabulary` lists the tokens that can be drafted, and `shape` has depth, width, children
+    /// and nodes of the largest tree.
     pub async fn new<S: WeightSource>(
         gpu: &Gpu,
         decoder: &Decoder,
@@ -84,6 +126,7 @@ impl Module {
         source: &mut S,
         file: &WeightFile<'_>,
         vocabulary: &[u32],
+        shape: impl FnOnce(u32) -> DynamicTreeShape,
     ) -> Result<Self, DrafterLoadError> {
         let h = decoder.hyperparameters();
         let (rows, context) = (decoder.options().prompt_rows, decoder.options().context);
@@ -101,7 +144,8 @@ impl Module {
         let hidden_weight = file.vector("mtp.hidden_norm.weight", width)?;
         let embed_weight = file.vector("mtp.embed_norm.weight", width)?;
         let output_weight = file.vector("mtp.output_norm.weight", width)?;
-        let head = head_rows(gpu, gguf, source, vocabulary).await?;
+        let head = DraftHead::load(gpu, decoder, gguf, source, vocabulary).await?;
+        let tree_shape = shape(head.ids());
 
         let step = StepBuffer::new(gpu, 1, 0)?;
         let one_row = StepBuffer::new(gpu, 1, 0)?;
@@ -112,26 +156,36 @@ impl Module {
         let depths: Vec<u32> = (0..rows).collect();
         let depths = gpu.storage_with("depths", &depths)?;
         let activations = Activations::new(gpu, h, rows, false)?;
-        // The module's own step never has branches.
-        let no_tree = gpu.storage("no tree", tree::blob_words(rows as usize) as u64 * 4)?;
+        let ids = head.ids();
+        let logits = u64::from(tree_shape.width) * u64::from(ids) * 4;
+        let logits = gpu.storage("draft logits", logits)?;
+        let lengths = StepBuffer::new(gpu, 1, 0)?;
+        let tree_io = DynamicTreeIo {
+            logits: view(&logits),
+            tree: view(decoder.tree()),
+            lengths: lengths.view(),
+            map: Some(&head.map),
+        };
+        let tree = DynamicTree::new(gpu, &tree_shape, &tree_io).await?;
         let shape = CacheShape::new(1, h.head_count_kv, h.key_length, decoder.options().cache);
-        let cache = KvCache::contiguous(gpu, shape, 1, context).map_err(LoadError::from)?;
+        let cache = KvCache::contiguous(gpu, shape, 1, context + tree_shape.drafting_nodes())
+            .map_err(LoadError::from)?;
         let rope = RopeShape {
             rotated: h.rope_dimension_count,
             pairs: h.architecture.rope_pairs(),
         };
         // The module's row of position t stands for the token at t + 1.
-        let divisors = match h.rope_divisors {
-            true => {
+        let divisors = match h.divisor_tensor(context) {
+            Some(tensor) => {
                 let progress = &mut |_, _| ();
-                WeightLoader::new(gpu, gguf, source, progress)
-                    .values("rope_freqs.weight")
-                    .await?
+                let mut loader = WeightLoader::new(gpu, gguf, source, progress);
+                loader.values(tensor).await?
             }
-            false => Vec::new(),
+            None => Vec::new(),
         };
         let table = rope_table(gpu, h, &rope, &divisors, 1..context + 1)?;
-        let plans = Plans::prepare(gpu, h, &cache, rows).await?;
+        let (tree_rows, mask) = (tree_shape.width, growing::mask(&tree_shape));
+        let plans = Plans::prepare_with(gpu, h, &cache, rows, tree_rows, mask).await?;
         let stack = Stack {
             gpu,
             h,
@@ -141,10 +195,16 @@ impl Module {
             plans: &plans,
             rope,
             table: &table,
-            blob: &no_tree,
+            blob: tree.drafting(),
+            rows,
             depth: view(&depths),
         };
         let layer = stack.layer(0, &weights).await?;
+        let levels = Stack {
+            rows: tree_shape.width,
+            depth: tree.depths(),
+            ..stack
+        };
 
         let norm = async |x, weight, which: Rows| {
             let io = RmsNormIo {
@@ -163,12 +223,10 @@ impl Module {
             y_stride: padded,
             y_offset: 0,
         };
-        let ids = vocabulary.len() as u32;
-        let logits = gpu.storage("draft logits", u64::from(ids) * 4)?;
         let candidates = u64::from(Argmax::blocks(ids)) * Argmax::CANDIDATE_BYTES;
         let candidates = gpu.storage("draft candidates", candidates)?;
         let chosen = gpu.storage("drafted token", 4)?;
-        let token_of = gpu.storage_with("draft vocabulary", vocabulary)?;
+        let token_of = gpu.storage_with("draft vocabulary", &head.tokens)?;
         let head_io = LinearIo {
             x: view(&activations.normed),
             x_stride: padded,
@@ -179,7 +237,18 @@ impl Module {
         // The embedding has a buffer of its own: a row of an unknown token is left as it was.
         let embedded = gpu.storage("draft embedding", u64::from(rows) * row_bytes)?;
         let (x, y) = (view(decoder.features()), view(&hidden));
+        let growing_io = GrowingIo {
+            stack: levels,
+            weights: &weights,
+            output_weight: &output_weight,
+            head: &head.matrix,
+            hidden: &hidden,
+            activations: &activations,
+        };
+        let growing = Growing::new(tree.clone(), lengths, &logits, &growing_io).await?;
         Ok(Self {
+            growing,
+            target: decoder.step().clone(),
             script: gpu.storage("draft steps", MAX_STEPS as u64 * StepBuffer::SIZE)?,
             gather: Gather::new(gpu, &step, view(&index), x, y, padded).await?,
             embed: Embed::new(
@@ -205,7 +274,7 @@ impl Module {
             )
             .await?,
             output: activations.residual.clone(),
-            head: linears(gpu, &[head], Epilogue::Assign, &one_row, &head_io).await?,
+            head: linears(gpu, &[head.matrix], Epilogue::Assign, &one_row, &head_io).await?,
             argmax: Argmax::new(gpu, ids, &one_row, view(&logits), view(&candidates)).await?,
             choose: Choose::new(gpu, ids, view(&candidates), view(&token_of), view(&chosen))
                 .await?,
@@ -219,23 +288,30 @@ impl Module {
         })
     }
 
-    /// Records the keys of the positions from `position` on, whose features are the target's `rows` and
-    /// which `tokens` follow, then a chain of `depth` tokens, written into nodes 1, 2, ... of the
-    /// target's tree.
+    /// The largest tree's shape.
+    pub fn shape(&self) -> &DynamicTreeShape {
+        self.growing.shape()
+    }
+
+    /// Records the keys of the positions from `position` of the cache on, whose features are the target's `rows` and
+    /// which `tokens` follow, then a draft: a chain into nodes 1, 2, ... of the target's tree, or a tree in its place.
     pub fn record(
-        &self,
+        &mut self,
         gpu: &Gpu,
         encoder: &mut CommandEncoder,
         rows: &[u32],
         tokens: &[u32],
         position: u32,
-        depth: u32,
-    ) {
+        draft: Draft,
+    ) -> Result<(), DraftError> {
         let count = rows.len() as u32;
-        let depth = depth.min(MAX_STEPS as u32);
+        let chain = match draft {
+            Draft::Chain(depth) => depth.min(MAX_STEPS as u32),
+            _ => 0,
+        };
         let past = position + count; // after the first pass
         let mut script = vec![[count, position, 0, 0]];
-        script.extend((0..depth.saturating_sub(1)).map(|i| [1, past + i, 0, 0]));
+        script.extend((0..chain.saturating_sub(1)).map(|i| [1, past + i, 0, 0]));
         let queue = gpu.queue();
         queue.write_buffer(&self.script, 0, bytemuck::cast_slice(script.as_flattened()));
         queue.write_buffer(&self.index, 0, bytemuck::cast_slice(rows));
@@ -251,11 +327,15 @@ impl Module {
                     self.gather.encode(&mut pass, rows);
                 }
                 self.encode_layer(&mut pass, rows, past + rows);
-                if depth > 0 {
-                    self.encode_head(&mut pass);
+                if draft != Draft::Nothing {
+                    self.encode_logits(&mut pass);
+                }
+                if chain > 0 {
+                    self.argmax.encode(&mut pass, 1);
+                    self.choose.encode(&mut pass);
                 }
             }
-            if depth > 0 {
+            if chain > 0 {
                 let node = 4 * (i as u64 + 1);
                 encoder.copy_buffer_to_buffer(&self.chosen, 0, &self.blob, node, 4);
                 encoder.copy_buffer_to_buffer(&self.chosen, 0, &self.tokens, 0, 4);
@@ -264,6 +344,24 @@ impl Module {
                 encoder.copy_buffer_to_buffer(from, last, to, 0, self.row_bytes);
             }
         }
+        if let Draft::Tree { nodes, depth } = draft {
+            let shared = Shared {
+                gpu,
+                step: &self.step,
+                tokens: &self.tokens,
+                output: &self.output,
+                target: &self.target,
+                hidden_norm: &self.hidden_norm,
+                embed_norm: &self.embed_norm,
+                hidden_projection: &self.hidden_projection,
+                embed_projection: &self.embed_projection,
+                embed: &self.embed,
+            };
+            let (root, last) = (past - 1, count - 1);
+            self.growing
+                .record(encoder, &shared, root, last, nodes, depth)?;
+        }
+        Ok(())
     }
 
     fn encode_layer(&self, pass: &mut ComputePass<'_>, rows: u32, keys: u32) {
@@ -275,29 +373,11 @@ impl Module {
         self.layer.encode(pass, rows, keys, StepKind::Prompt);
     }
 
-    /// The token after the last row's.
-    fn encode_head(&self, pass: &mut ComputePass<'_>) {
+    /// Logits of the token after the last row's.
+    fn encode_logits(&self, pass: &mut ComputePass<'_>) {
         self.output_norm.encode(pass, 1);
         for linear in &self.head {
             linear.encode(pass, 1);
         }
-        self.argmax.encode(pass, 1);
-        self.choose.encode(pass);
     }
-}
-
-/// The rows of the model's head that belong to the tokens `vocabulary`.
-async fn head_rows<S: WeightSource>(
-    gpu: &Gpu,
-    gguf: &Gguf,
-    source: &mut S,
-    vocabulary: &[u32],
-) -> Result<Matrix, LoadError> {
-    let name = match gguf.find_tensor("output.weight") {
-        Some(_) => "output.weight",
-        None => "token_embd.weight",
-    };
-    WeightLoader::new(gpu, gguf, source, &mut |_, _| ())
-        .picked(name, vocabulary)
-        .await
 }

@@ -116,6 +116,7 @@ impl BatchBuilder {
             rope: rope.0,
             table: rope.1,
             blob,
+            rows: self.activations.rows,
             depth: BufferView::whole(&self.depth),
         };
         let lengths = BufferView::whole(&self.lengths);

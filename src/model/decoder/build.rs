@@ -89,9 +89,9 @@ impl Decoder {
         let plans = Plans::prepare(gpu, &h, &cache, rows).await?;
 
         let mut loader = WeightLoader::new(gpu, gguf, source, progress);
-        let divisors = match h.rope_divisors {
-            true => loader.values("rope_freqs.weight").await?,
-            false => Vec::new(),
+        let divisors = match h.divisor_tensor(options.context) {
+            Some(tensor) => loader.values(tensor).await?,
+            None => Vec::new(),
         };
         let table = rope_table(gpu, &h, &rope, &divisors, 0..options.context)?;
         let embedding = loader.stacked(&["token_embd.weight".to_owned()]).await?;
@@ -105,10 +105,11 @@ impl Decoder {
             rope,
             table: &table,
             blob: &blob,
+            rows,
             depth,
         };
         let mut batch = BatchBuilder::new(gpu, &h, &options, apart).await?;
-        let mut layers = Vec::new();
+        let (mut layers, mut layer_weights) = (Vec::new(), Vec::new());
         for i in 0..h.block_count {
             let weights = LayerWeights::load(i, &h, &mut loader).await?;
             layers.push(stack.layer(i, &weights).await?);
@@ -116,6 +117,7 @@ impl Decoder {
                 let rope = (rope, &table);
                 batch.add_layer(gpu, &h, i, &weights, rope, &blob).await?;
             }
+            layer_weights.push(weights);
         }
         let norm_weight = loader.vector("output_norm.weight").await?;
         // Without a head of its own the model uses the embedding matrix (tied weights).
@@ -160,6 +162,9 @@ impl Decoder {
             embedding: embedding.clone(),
             residual: activations.residual.clone(),
             layers,
+            layer_weights,
+            rope,
+            rope_table: table,
             head,
             commit: Commit::new(gpu, &cache, step.view(), verifier.outcome(), 0, rows).await?,
             paging: Paging::new(&cache)?,
@@ -199,8 +204,9 @@ pub(crate) fn rope_table(
     divisors: &[f32],
     positions: std::ops::Range<u32>,
 ) -> Result<Buffer, LoadError> {
-    let (base, scale) = (f64::from(h.rope_freq_base), f64::from(h.rope_scale));
-    let table = rope.table_divided(positions.end, base, scale, divisors);
+    let base = f64::from(h.rope_freq_base);
+    let turns = h.rope_scaling.turns(rope.rotated, base, divisors);
+    let table = rope.table_scaled(positions.end, base, &turns.divisors, turns.magnitude);
     let first = (positions.start * rope.rotated / 2) as usize;
     let rows = table.get(first..).unwrap_or(&[]);
     Ok(gpu.storage_with("rope table", rows.as_flattened())?)

@@ -57,6 +57,8 @@ pub(crate) struct Stack<'a> {
     pub table: &'a Buffer,
     /// The tree blob.
     pub blob: &'a Buffer,
+    /// Most rows that are appended to the cache at a time.
+    pub rows: u32,
     /// Depth of each row, in the blob.
     pub depth: BufferView<'a>,
 }
@@ -180,7 +182,7 @@ impl Stack<'_> {
             rope,
             row_stride: 0,
             depth_stride: 0,
-            max_rows: self.activations.rows,
+            max_rows: self.rows,
         };
         let io = AppendIo {
             sequences: lengths,

@@ -25,10 +25,10 @@ use wgpu::{Buffer, ComputePass};
 
 pub(crate) use self::batch::{BatchDecoder, ChainRows};
 pub use self::options::{DecoderOptions, StepKind};
-use self::{head::Head, layer::Layer};
+use self::{head::Head, layer::Layer, layer_weights::LayerWeights};
 use super::{Hyperparameters, paging::Paging};
 use crate::{
-    cache::{Commit, KvCache},
+    cache::{Commit, KvCache, RopeShape},
     ops::{Embed, Matrix, StepBuffer},
     verify::GreedyVerifier,
 };
@@ -44,6 +44,9 @@ pub struct Decoder {
     embedding: Matrix,
     residual: Buffer, // [row, width]
     layers: Vec<Layer>,
+    layer_weights: Vec<LayerWeights>,
+    rope: RopeShape,
+    rope_table: Buffer, // [position, rotated / 2] of (cos, sin)
     head: Head,
     verifier: GreedyVerifier,
     cache: KvCache,
@@ -110,6 +113,16 @@ impl Decoder {
     /// The embedding matrix, `[token, width]`.
     pub fn embedding(&self) -> &Matrix {
         &self.embedding
+    }
+
+    /// The weights of each layer: handles of buffers.
+    pub(crate) fn layer_weights(&self) -> &[LayerWeights] {
+        &self.layer_weights
+    }
+
+    /// How heads rotate, and the table of rotations from position 0 on.
+    pub(crate) fn rope(&self) -> (RopeShape, &Buffer) {
+        (self.rope, &self.rope_table)
     }
 
     /// The step: rows and committed keys.

@@ -39,10 +39,22 @@ impl Plans {
         cache: &KvCache,
         rows: u32,
     ) -> Result<Self, LoadError> {
+        let mask = Mask::Tree { max_nodes: rows };
+        Self::prepare_with(gpu, h, cache, rows, rows, mask).await
+    }
+
+    /// As [`prepare`](Self::prepare), with trees of at most `tree_rows` rows at a time under a mask of their own.
+    pub async fn prepare_with(
+        gpu: &Gpu,
+        h: &Hyperparameters,
+        cache: &KvCache,
+        rows: u32,
+        tree_rows: u32,
+        mask: Mask,
+    ) -> Result<Self, LoadError> {
         let prompt = plan(gpu, h, cache, rows, Mask::Causal, false, None).await?;
         let chain = plan(gpu, h, cache, rows, Mask::Causal, true, None).await?;
-        let mask = Mask::Tree { max_nodes: rows };
-        let tree = plan(gpu, h, cache, rows, mask, true, None).await?;
+        let tree = plan(gpu, h, cache, tree_rows, mask, true, None).await?;
         // The layers and the kinds of steps share one workspace: that of the plan that needs most.
         let largest = [&prompt, &chain, &tree]
             .into_iter()

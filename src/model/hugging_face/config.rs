@@ -16,7 +16,7 @@ pub(super) struct Shape {
     /// The head is the embedding.
     pub tied: bool,
     /// What RoPE's frequencies are divided by, for each pair; empty where they aren't.
-    pub rope_divisors: Vec<f32>,
+    pub rope_divisors: Vec<(&'static str, Vec<f32>)>,
 }
 
 /// The configuration with errors that name its keys.
@@ -119,15 +119,14 @@ pub(super) fn read(
     }
     let rope = rope(&config, head)?;
     set("rope.freq_base", Value::F32(rope.base as f32));
-    if let Some(factor) = rope.linear {
-        set("rope.scaling.type", Value::String("linear".to_owned()));
-        set("rope.scaling.factor", Value::F32(factor as f32));
+    for (name, value) in rope.scaling {
+        set(&format!("rope.scaling.{name}"), value);
     }
     let name = Value::String(family.to_owned());
     metadata.insert("general.architecture".to_owned(), name);
     Ok(Shape {
         tied: config.flag_or("tie_word_embeddings", false)?,
-        rope_divisors: rope.divisors,
+        rope_divisors: rope.tensors,
     })
 }
 
@@ -174,8 +173,10 @@ fn check_no_rope(config: &Config<'_>, layers: u32) -> Result<(), HuggingFaceErro
 
 struct Rope {
     base: f64,
-    linear: Option<f64>,
-    divisors: Vec<f32>,
+    /// Metadata under `rope.scaling`.
+    scaling: Vec<(&'static str, Value)>,
+    /// Divisors of the frequencies, by the name of the tensor that GGUF has them in.
+    tensors: Vec<(&'static str, Vec<f32>)>,
 }
 
 fn rope(config: &Config<'_>, head: u32) -> Result<Rope, HuggingFaceError> {
@@ -191,21 +192,140 @@ fn rope(config: &Config<'_>, head: u32) -> Result<Rope, HuggingFaceError> {
     };
     let mut rope = Rope {
         base,
-        linear: None,
-        divisors: Vec::new(),
+        scaling: Vec::new(),
+        tensors: Vec::new(),
     };
     let kind = scaling.get("rope_type").or_else(|| scaling.get("type"));
     match kind.map_or(Some("default"), Json::as_str) {
         Some("default") => {}
-        Some("linear") => rope.linear = Some(scaling.number("factor")?),
-        Some("llama3") => rope.divisors = llama3_divisors(&scaling, base, head)?,
+        Some("linear") => {
+            let factor = Value::F32(scaling.number("factor")? as f32);
+            rope.scaling = vec![
+                ("type", Value::String("linear".to_owned())),
+                ("factor", factor),
+            ];
+        }
+        Some("llama3") => {
+            let divisors = llama3_divisors(&scaling, base, head)?;
+            rope.tensors = vec![("rope_freqs.weight", divisors)];
+        }
+        Some("yarn") => rope.scaling = yarn(config, &scaling)?,
+        Some("longrope") => {
+            rope.scaling = long_rope(config, &scaling)?;
+            for (key, tensor) in [
+                ("short_factor", "rope_factors_short.weight"),
+                ("long_factor", "rope_factors_long.weight"),
+            ] {
+                rope.tensors
+                    .push((tensor, pair_factors(&scaling, key, head)?));
+            }
+        }
         _ => {
             let key = key.unwrap_or("rope_scaling");
-            let needed = "of the type default, linear or llama3";
+            let needed = "of the type default, linear, llama3, yarn or longrope";
             return Err(config.refuse(key, needed));
         }
     }
     Ok(rope)
+}
+
+/// A positive number; `None` where it is not given.
+fn positive_or_none(config: &Config<'_>, key: &str) -> Result<Option<f64>, HuggingFaceError> {
+    match config.get(key) {
+        None => Ok(None),
+        Some(_) => match config.number(key)? {
+            value if value > 0.0 => Ok(Some(value)),
+            _ => Err(config.refuse(key, "a positive number")),
+        },
+    }
+}
+
+/// Tokens of the context that was stretched: in the scaling, beside it, or the whole context.
+fn original_context(config: &Config<'_>, scaling: &Config<'_>) -> Result<u32, HuggingFaceError> {
+    const KEY: &str = "original_max_position_embeddings";
+    let there = [scaling, config]
+        .into_iter()
+        .find(|config| config.get(KEY).is_some());
+    match there {
+        Some(there) => there.count(KEY),
+        None => config.count("max_position_embeddings"),
+    }
+}
+
+/// YaRN's numbers, as `_compute_yarn_parameters` in `transformers` takes them, under GGUF's names.
+fn yarn(
+    config: &Config<'_>,
+    scaling: &Config<'_>,
+) -> Result<Vec<(&'static str, Value)>, HuggingFaceError> {
+    for key in ["mscale", "mscale_all_dim"] {
+        if scaling.get(key).is_some() {
+            return Err(scaling.refuse(key, "left out"));
+        }
+    }
+    if !scaling.flag_or("truncate", true)? {
+        return Err(scaling.refuse("truncate", "true"));
+    }
+    let factor = scaling.number("factor")?;
+    if factor < 1.0 {
+        return Err(scaling.refuse("factor", "at least 1"));
+    }
+    // The file's factor on queries and keys is the whole of it, GGUF's comes on top of the paper's.
+    let paper = 1.0 + 0.1 * factor.ln();
+    let attention = positive_or_none(scaling, "attention_factor")?.unwrap_or(paper) / paper;
+    let fast = positive_or_none(scaling, "beta_fast")?.unwrap_or(32.0);
+    let slow = positive_or_none(scaling, "beta_slow")?.unwrap_or(1.0);
+    Ok(vec![
+        ("type", Value::String("yarn".to_owned())),
+        ("factor", Value::F32(factor as f32)),
+        (
+            "original_context_length",
+            Value::U32(original_context(config, scaling)?),
+        ),
+        ("yarn_beta_fast", Value::F32(fast as f32)),
+        ("yarn_beta_slow", Value::F32(slow as f32)),
+        ("yarn_attn_factor", Value::F32(attention as f32)),
+    ])
+}
+
+/// LongRoPE's numbers but for its lists, as `_compute_longrope_parameters` in `transformers` takes them.
+fn long_rope(
+    config: &Config<'_>,
+    scaling: &Config<'_>,
+) -> Result<Vec<(&'static str, Value)>, HuggingFaceError> {
+    let original = original_context(config, scaling)?;
+    let context = f64::from(config.count("max_position_embeddings")?);
+    let stretch = positive_or_none(scaling, "factor")?.unwrap_or(context / f64::from(original));
+    let usual = match stretch <= 1.0 {
+        true => 1.0,
+        false => (1.0 + stretch.ln() / f64::from(original).ln()).sqrt(),
+    };
+    let attention = positive_or_none(scaling, "attention_factor")?.unwrap_or(usual);
+    Ok(vec![
+        ("type", Value::String("longrope".to_owned())),
+        ("original_context_length", Value::U32(original)),
+        ("attn_factor", Value::F32(attention as f32)),
+    ])
+}
+
+/// A list with a positive number for each pair.
+fn pair_factors(scaling: &Config<'_>, key: &str, head: u32) -> Result<Vec<f32>, HuggingFaceError> {
+    let list = scaling.get(key).and_then(Json::as_array);
+    let numbers = list.map(|list| list.iter().filter_map(Json::as_f64));
+    let numbers: Vec<f32> = numbers
+        .into_iter()
+        .flatten()
+        .map(|number| number as f32)
+        .collect();
+    let fits =
+        numbers.len() == (head / 2) as usize && list.is_some_and(|l| l.len() == numbers.len());
+    match fits
+        && numbers
+            .iter()
+            .all(|number| *number > 0.0 && number.is_finite())
+    {
+        true => Ok(numbers),
+        false => Err(scaling.refuse(key, "a positive number for each pair of a head's elements")),
+    }
 }
 
 /// Llama 3.1's scaling: wavelengths beyond the original context are stretched by the factor, short ones stay, and those
@@ -288,6 +408,58 @@ mod tests {
     }
 
     #[test]
+    fn stretched_contexts_have_the_numbers_of_gguf() {
+        let yarn = serde_json::json!({
+            "rope_scaling": {
+                "rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 128,
+                "attention_factor": 1.0, "beta_fast": 16.0,
+            },
+        });
+        let (m, shape) = metadata(&with(yarn));
+        let key = |name: &str| m[&format!("llama.rope.scaling.{name}")].clone();
+        assert_eq!(key("type"), Value::String("yarn".to_owned()));
+        assert_eq!(key("factor"), Value::F32(4.0));
+        assert_eq!(key("original_context_length"), Value::U32(128));
+        assert_eq!(key("yarn_beta_fast"), Value::F32(16.0));
+        assert_eq!(key("yarn_beta_slow"), Value::F32(1.0));
+        // 1 in all: one over the paper's factor.
+        assert_eq!(
+            key("yarn_attn_factor"),
+            Value::F32((1.0 / (1.0 + 0.1 * 4f64.ln())) as f32)
+        );
+        assert!(shape.rope_divisors.is_empty());
+
+        let list: Vec<f64> = (1..=8).map(f64::from).collect();
+        let long = serde_json::json!({
+            "original_max_position_embeddings": 128,
+            "rope_scaling": {"type": "longrope", "short_factor": list, "long_factor": list},
+        });
+        let (m, shape) = metadata(&with(long));
+        let attention = (1.0 + 4f64.ln() / 128f64.ln()).sqrt() as f32;
+        assert_eq!(m["llama.rope.scaling.attn_factor"], Value::F32(attention));
+        let names: Vec<_> = shape.rope_divisors.iter().map(|(name, _)| *name).collect();
+        assert_eq!(
+            names,
+            ["rope_factors_short.weight", "rope_factors_long.weight"]
+        );
+        for (changes, key) in [
+            (serde_json::json!({"type": "yarn", "factor": 0.5}), "factor"),
+            (
+                serde_json::json!({"type": "yarn", "factor": 2.0, "mscale": 1.0}),
+                "mscale",
+            ),
+            (
+                serde_json::json!({"type": "longrope", "short_factor": [1.0]}),
+                "short_factor",
+            ),
+        ] {
+            let json = with(serde_json::json!({ "rope_scaling": changes }));
+            let error = read(&json, &mut HashMap::new()).err().unwrap().to_string();
+            assert!(error.contains(key), "{error}");
+        }
+    }
+
+    #[test]
     fn windows_count_only_where_the_family_uses_them() {
         let window = |changes| {
             let json = with(changes);
@@ -334,7 +506,7 @@ mod tests {
             (serde_json::json!({"hidden_size": -1}), "hidden_size"),
             (serde_json::json!({"rms_norm_eps": null}), "rms_norm_eps"),
             (
-                serde_json::json!({"rope_scaling": {"type": "yarn"}}),
+                serde_json::json!({"rope_scaling": {"type": "dynamic"}}),
                 "rope_scaling",
             ),
             (

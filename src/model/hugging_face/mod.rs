@@ -116,13 +116,13 @@ pub fn open(folder: impl AsRef<Path>) -> Result<(Gguf, Shards<WeightFile>), Hugg
         start = start.saturating_add(found.len);
         files.push(WeightFile::File(found.file));
     }
-    if !shape.rope_divisors.is_empty() {
-        let bytes: Vec<u8> = (shape.rope_divisors.iter())
+    for (name, divisors) in &shape.rope_divisors {
+        let bytes: Vec<u8> = (divisors.iter())
             .flat_map(|divisor| divisor.to_le_bytes())
             .collect();
         tensors.push(TensorInfo {
-            name: "rope_freqs.weight".to_owned(),
-            shape: vec![shape.rope_divisors.len() as u64],
+            name: (*name).to_owned(),
+            shape: vec![divisors.len() as u64],
             kind: GgmlType::F32,
             offset: start,
             byte_len: bytes.len() as u64,

@@ -53,6 +53,8 @@ pub struct Family {
     pub window: Option<usize>,
     /// Positions are divided by this (linear scaling) where it is given.
     pub rope_factor: Option<f64>,
+    /// What was rotated is multiplied by this (YaRN, LongRoPE) where it is given.
+    pub rope_magnitude: Option<f64>,
 }
 
 /// The weights of one layer, dequantised; a matrix is `[out, in]`.
@@ -254,6 +256,7 @@ impl Decoder {
         let rotary_positions = rotary_positions(positions)?;
         let turn = Rope {
             frequency_divisors: config.rope_divisors.as_deref(),
+            magnitude: config.family.rope_magnitude.unwrap_or(1.0),
             position_scale: 1.0 / config.family.rope_factor.unwrap_or(1.0),
             ..Rope::new(config.rope_dim, config.rope_base)
         };

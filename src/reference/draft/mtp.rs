@@ -3,13 +3,17 @@
 //! Of a position it takes the feature `h` and the embedding `e` of the token after it, and gives a new feature:
 //! one decoder layer over `[rms_norm(h); rms_norm(e)] W^T`, rotated as at the position of that token.
 
+use std::collections::HashMap;
+
 use crate::reference::attention::Mask;
 use crate::reference::decoder::{Decoder, DecoderConfig, DecoderWeights};
 use crate::reference::embedding::embedding;
 use crate::reference::linear::linear;
 use crate::reference::norm::rms_norm;
 use crate::reference::reduce::argmax;
+use crate::reference::tree::DynamicGrowth;
 use crate::reference::{ReferenceError, check_argument, check_length};
+use crate::tree::DraftTree;
 
 /// The weights of a module, dequantised.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,6 +26,19 @@ pub struct MtpWeights {
     pub projection: Vec<f32>,
     /// Its one layer, its output norm, and the embedding and output of the model it drafts for.
     pub stack: DecoderWeights,
+}
+
+/// How a tree grows: see [`DynamicTreeShape`](crate::tree::DynamicTreeShape).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Growth {
+    /// Levels that are drafted, at least 1.
+    pub depth: usize,
+    /// Most nodes of a level that the module runs on.
+    pub width: usize,
+    /// Candidates of each of them.
+    pub children: usize,
+    /// Most nodes of the finished tree, the root included.
+    pub max_nodes: usize,
 }
 
 /// A module and its cache: the keys of every position whose feature it was given.
@@ -104,8 +121,113 @@ impl Mtp {
         Ok(drafted)
     }
 
+    /// As [`draft`](Self::draft), but a tree that grows level by level where the module is sure (Li et al. 2024, EAGLE-2):
+    /// each node on its parent's feature, and seeing its ancestors alone. Of the candidates `vocabulary`, or of all
+    /// tokens where it is empty.
+    ///
+    /// # Errors
+    /// Those of [`draft`](Self::draft).
+    pub fn draft_tree(
+        &mut self,
+        features: &[f64],
+        tokens: &[u32],
+        growth: &Growth,
+        vocabulary: &[u32],
+    ) -> Result<DraftTree, ReferenceError> {
+        check_argument(!tokens.is_empty(), "tokens", "at least one", tokens.len())?;
+        let root = tokens[tokens.len() - 1];
+        let width = self.stack.config().width;
+        let first = self.step(features, tokens)?;
+        let committed = self.stack.len();
+        let mut tree = DynamicGrowth::new(root);
+        let rows = self.candidates(&first, vocabulary)?;
+        let mut features = HashMap::from([(0, first)]);
+        let mut level = tree.expand(&[0], &views(&rows), growth.children, growth.width);
+        let mut ran: Vec<usize> = Vec::new(); // entries whose keys follow the committed ones
+        for depth in 1..growth.depth {
+            ran.extend(&level);
+            let entries = tree.entries().to_vec();
+            let parent = |entry: usize| entries[entry].parent as usize;
+            let hidden: Vec<f64> = (level.iter())
+                .flat_map(|&entry| features[&parent(entry)].clone())
+                .collect();
+            let of_level: Vec<u32> = level.iter().map(|&entry| entries[entry].token).collect();
+            let depth_of = |mut entry: usize| {
+                let mut depth = 0;
+                while entry != 0 {
+                    (entry, depth) = (parent(entry), depth + 1);
+                }
+                depth
+            };
+            let sees = |query: usize, key: usize| {
+                let mut entry = level[query];
+                while entry != 0 && entry != ran[key] {
+                    entry = parent(entry);
+                }
+                entry == ran[key]
+            };
+            let visible = |_: usize, query: usize, key: usize| match key.checked_sub(committed) {
+                None => true,
+                Some(node) => sees(query, node),
+            };
+            let distance = |_: usize, _: usize, key: usize| match key.checked_sub(committed) {
+                None => committed + depth - 1 - key,
+                Some(node) => depth - depth_of(ran[node]),
+            };
+            let mask = Mask::Tree {
+                visible: &visible,
+                distance: &distance,
+            };
+            let x = self.input(&hidden, &of_level)?;
+            let positions = vec![committed + depth; level.len()];
+            let x = self.stack.layers(x, &positions, &mask)?;
+            for (&entry, own) in level.iter().zip(x.chunks(width)) {
+                features.insert(entry, own.to_vec());
+            }
+            let rows = self.candidates(&x, vocabulary)?;
+            level = tree.expand(&level, &views(&rows), growth.children, growth.width);
+        }
+        self.stack.truncate(committed);
+        tree.finish(growth.max_nodes)
+            .map_err(|error| ReferenceError::Argument {
+                argument: "max_nodes",
+                needed: "at least 1",
+                given: error.to_string(),
+            })
+    }
+
+    /// Logits of each row, of the tokens in `vocabulary` alone.
+    fn candidates(
+        &self,
+        features: &[f64],
+        vocabulary: &[u32],
+    ) -> Result<Vec<Vec<f32>>, ReferenceError> {
+        let tokens = self.stack.config().vocab;
+        let logits = self.stack.head(features)?;
+        let known = |token: usize| vocabulary.is_empty() || vocabulary.contains(&(token as u32));
+        let row = |row: &[f64]| {
+            let pairs = row.iter().enumerate();
+            let kept = pairs.map(|(token, &logit)| match known(token) {
+                true => logit as f32,
+                false => f32::NEG_INFINITY,
+            });
+            kept.collect()
+        };
+        Ok(logits.chunks(tokens).map(row).collect())
+    }
+
     /// Appends positions to the cache; returns the module's own feature of the last one, `[width]`.
     fn step(&mut self, features: &[f64], tokens: &[u32]) -> Result<Vec<f64>, ReferenceError> {
+        let (width, rows) = (self.stack.config().width, tokens.len());
+        let x = self.input(features, tokens)?;
+        let first = self.stack.len() + 1; // the position of the token, not of the feature
+        let positions: Vec<usize> = (first..first + rows).collect();
+        let x = self.stack.layers(x, &positions, &Mask::Causal)?;
+        Ok(x[(rows - 1) * width..].to_vec())
+    }
+
+    /// What the layer reads of features and the tokens after them, `[position, width]`.
+    fn input(&self, features: &[f64], tokens: &[u32]) -> Result<Vec<f64>, ReferenceError> {
         let (config, rows) = (self.stack.config(), tokens.len());
         let (width, eps) = (config.width, config.eps);
         check_length("features", "[position, width]", features, &[rows, width])?;
@@ -114,12 +236,12 @@ impl Mtp {
         let embedded = rms_norm(&embedded, &self.embed_norm, eps)?;
         let halves = hidden.chunks(width).zip(embedded.chunks(width));
         let both: Vec<f64> = halves.flat_map(|(h, e)| [h, e].concat()).collect();
-        let x = linear(&both, &self.projection, None, rows, 2 * width, width)?;
-        let first = self.stack.len() + 1; // the position of the token, not of the feature
-        let positions: Vec<usize> = (first..first + rows).collect();
-        let x = self.stack.layers(x, &positions, &Mask::Causal)?;
-        Ok(x[(rows - 1) * width..].to_vec())
+        linear(&both, &self.projection, None, rows, 2 * width, width)
     }
+}
+
+fn views(rows: &[Vec<f32>]) -> Vec<&[f32]> {
+    rows.iter().map(Vec::as_slice).collect()
 }
 
 #[cfg(test)]
@@ -200,6 +322,42 @@ mod tests {
         let mut parts = Mtp::new(&config(), weights(4.0)).unwrap();
         parts.draft(&features[..4], &[2, 2], 3).unwrap();
         assert_eq!(parts.draft(&features[4..], &[2, 1], 1), Ok(vec![1]));
+    }
+
+    #[test]
+    fn a_tree_holds_the_chain_and_leaves_nothing_behind() {
+        let growth = |width, children, max_nodes| Growth {
+            depth: 3,
+            width,
+            children,
+            max_nodes,
+        };
+        let mut mtp = Mtp::new(&config(), weights(1.0)).unwrap();
+        let chain = mtp.draft(&[1.0, 4.0], &[1], 3).unwrap();
+        let narrow = Mtp::new(&config(), weights(1.0))
+            .unwrap()
+            .draft_tree(&[1.0, 4.0], &[1], &growth(1, 1, 4), &[])
+            .unwrap();
+        assert_eq!(narrow.tokens()[1..], chain);
+        assert!(narrow.is_chain());
+        let mut mtp = Mtp::new(&config(), weights(1.0)).unwrap();
+        let wide = mtp.draft_tree(&[1.0, 4.0], &[1], &growth(3, 3, 40), &[]);
+        let wide = wide.unwrap();
+        // Three children of the root, and of three nodes on each of the next levels.
+        assert_eq!(wide.len(), 1 + 3 + 9 + 9);
+        assert!((1..wide.len()).any(|node| {
+            let path = wide.path_to(node).unwrap_or_default();
+            let tokens = path
+                .iter()
+                .skip(1)
+                .map(|&node| wide.tokens()[node as usize]);
+            tokens.eq(chain.iter().copied())
+        }));
+        assert_eq!(mtp.len(), 1);
+        // Of a shortened vocabulary alone.
+        let mut mtp = Mtp::new(&config(), weights(1.0)).unwrap();
+        let short = mtp.draft_tree(&[1.0, 4.0], &[1], &growth(3, 3, 40), &[0, 2]);
+        assert!(short.unwrap().tokens()[1..].iter().all(|&token| token != 1));
     }
 
     #[test]

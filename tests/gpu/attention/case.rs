@@ -193,7 +193,9 @@ impl Case {
         }
         let gpu_lengths = upload("lengths", bytemuck::cast_slice(&words))?;
         let tree = match p.mask {
-            Mask::Tree { max_nodes } => Some(upload("tree", &self.blobs(max_nodes as usize))?),
+            Mask::Tree { max_nodes } | Mask::TreeEnd { max_nodes } => {
+                Some(upload("tree", &self.blobs(max_nodes as usize))?)
+            }
             _ => None,
         };
         let table_buffer = match p.pages {

@@ -83,3 +83,47 @@ fn a_tree_measures_distance_by_depth() {
         check(gpu, &windowed, 61);
     });
 }
+
+#[test]
+fn the_last_nodes_of_a_tree_see_what_they_see_among_all() {
+    use sunfleck::tree::{DraftTree, DrawKind};
+    on_every_adapter(|gpu| {
+        let nodes = 40;
+        let mut random = Random(78);
+        let mut parents: Vec<u32> = (0..nodes).map(|i: u32| random.below(i.max(1))).collect();
+        parents[0] = sunfleck::tree::NONE;
+        let tree = DraftTree::from_parents((0..nodes).collect(), parents, DrawKind::TopK).unwrap();
+        for window in [None, Some(21)] {
+            for invariant in [true, false] {
+                let whole_of = |queries: u32, mask: Mask| {
+                    let mut case = case(6, 2, 32, queries, 300);
+                    case.problem.mask = mask;
+                    case.problem.window = window;
+                    case.problem.invariant = invariant;
+                    case.trees.push(tree.clone());
+                    case
+                };
+                let whole = whole_of(nodes, Mask::Tree { max_nodes: 64 });
+                let inputs = whole.inputs(79);
+                let expected = whole.run(gpu, &inputs).unwrap().output;
+                for queries in [1, 5, 33, nodes] {
+                    let end = whole_of(queries, Mask::TreeEnd { max_nodes: 64 });
+                    let row = 6 * 32;
+                    let first = (nodes - queries) as usize * row;
+                    let of_end = super::case::Inputs {
+                        q: inputs.q[first..].to_vec(),
+                        ..inputs.clone()
+                    };
+                    let got = end.run(gpu, &of_end).unwrap().output;
+                    let what = format!("{}: {queries} queries, window {window:?}", gpu.name);
+                    for (own, expected) in got.iter().zip(&expected[first..]) {
+                        match invariant {
+                            true => assert_eq!(own.to_bits(), expected.to_bits(), "{what}"),
+                            false => assert!((own - expected).abs() < 1e-5, "{what}"),
+                        }
+                    }
+                }
+            }
+        }
+    });
+}

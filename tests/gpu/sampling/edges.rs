@@ -134,6 +134,65 @@ fn the_ends_of_the_unit_interval_choose_only_what_has_probability() {
 }
 
 #[test]
+fn a_vocabulary_of_one_token_and_a_tree_of_one_node_give_that_token() {
+    on_every_adapter(|gpu| {
+        for rule in RULES {
+            for nodes in [1usize, 2, 5] {
+                let tree = DraftTree::chain(0, &vec![0; nodes - 1]).unwrap();
+                let cases = [Case {
+                    logits: vec![-3.0; nodes],
+                    ..case(rule, tree, &[])
+                }];
+                let verdict = run(&gpu.gpu, &problem_for(&cases, 1), &cases).0.remove(0);
+                let verdict = verdict.unwrap();
+                assert_eq!(verdict.tokens, vec![0; nodes], "{}: {rule:?}", gpu.name);
+                assert_eq!(verdict.log_probabilities, vec![0.0; nodes]);
+            }
+        }
+    });
+}
+
+/// The most nodes there can be: as a chain, depth N; as a bush, every node used.
+#[test]
+fn the_largest_trees_are_verified_to_their_last_node() {
+    on_every_adapter(|gpu| {
+        if gpu.is_slow() || gpu.compiles_slowly() {
+            return;
+        }
+        let most = sunfleck::tree::MAX_NODES;
+        for rule in [Rule::Greedy, Rule::Rejection, Rule::Block, Rule::Traversal] {
+            let chain = DraftTree::chain(0, &vec![1; most - 1]).unwrap();
+            let cases = [Case {
+                logits: [NO, 2.0, NO].repeat(most),
+                ..case(rule, chain, &[])
+            }];
+            let verdict = run(&gpu.gpu, &problem_for(&cases, 3), &cases)
+                .0
+                .remove(0)
+                .unwrap();
+            assert_eq!(verdict.tokens, vec![1; most], "{}: {rule:?}", gpu.name);
+        }
+        // 4,095 children of the root, of which only the last has a token of any probability.
+        let parents = (0..most)
+            .map(|node| if node == 0 { NONE } else { 0 })
+            .collect();
+        let tokens = (0..most as u32).collect();
+        let star = DraftTree::from_parents(tokens, parents, DrawKind::TopK).unwrap();
+        let mut logits = vec![NO; most * most];
+        for row in logits.chunks_exact_mut(most) {
+            row[most - 1] = 0.0;
+        }
+        let cases = [Case {
+            logits,
+            ..case(Rule::Rejection, star, &[])
+        }];
+        let problem = problem_for(&cases, most as u32);
+        let verdict = run(&gpu.gpu, &problem, &cases).0.remove(0).unwrap();
+        assert_eq!(verdict.path, [0, most as u32 - 1], "{}", gpu.name);
+    });
+}
+
+#[test]
 fn equal_distributions_keep_everything() {
     on_every_adapter(|gpu| {
         for seed in 0..8 {
@@ -183,7 +242,7 @@ fn what_can_not_be_verified_is_flagged_and_commits_nothing() {
         let outside = case(Rule::Rejection, outside, &[[0.0; 3]; 2]);
         assert_eq!(
             verdict(gpu, outside),
-            Err(OutcomeError::BadTree),
+            Err(OutcomeError::TokenOutside),
             "{}",
             gpu.name
         );

@@ -3,16 +3,17 @@
 use sunfleck::{
     gpu::{Capabilities, Gpu},
     tree::DrawKind,
-    verify::{Rule, Sampling, VerifyError, VerifyProblem, VerifyRequest},
+    verify::{LossyTypical, Rule, Sampling, VerifyError, VerifyProblem, VerifyRequest},
 };
 
 use super::twin::random_case;
 use super::{Case, problem_for, run};
-use crate::adapters::on_every_adapter;
+use crate::adapters::{TestGpu, on_every_adapter};
 use crate::random::Random;
 
 /// Three blocks, the last of them not full.
 const VOCABULARY: usize = 9_001;
+const SMALL: usize = 300;
 
 fn cases() -> Vec<Case> {
     let mut random = Random(77);
@@ -31,16 +32,56 @@ fn cases() -> Vec<Case> {
         .collect()
 }
 
+/// Every rule with every draw.
+fn all_rules() -> Vec<Case> {
+    let mut random = Random(78);
+    let rules = [
+        Rule::Greedy,
+        Rule::Rejection,
+        Rule::ChainRejection,
+        Rule::Block,
+        Rule::Traversal,
+        Rule::LossyTypical(LossyTypical::default()),
+        Rule::LossyThreshold(0.01),
+    ];
+    let draws = [DrawKind::TopK, DrawKind::Iid, DrawKind::WithoutReplacement];
+    let pairs = rules
+        .iter()
+        .flat_map(|rule| draws.map(|draw| (*rule, draw)));
+    (0..)
+        .zip(pairs)
+        .map(|(index, (rule, draw))| {
+            let mut request = VerifyRequest::new(rule, draw, index);
+            request.sampling = Sampling {
+                min_p: 0.01,
+                repetition_penalty: 1.1,
+                ..Sampling::default()
+            };
+            random_case(&mut random, SMALL, request, 3 + index as usize % 5)
+        })
+        .collect()
+}
+
 #[test]
 fn batch_and_padding_change_no_bit() {
-    on_every_adapter(|gpu| {
-        let cases = cases();
-        let together = problem_for(&cases, VOCABULARY as u32);
-        let (verdicts, _) = run(&gpu.gpu, &together, &cases);
+    on_every_adapter(|gpu| unchanged(gpu, VOCABULARY, &cases()));
+}
+
+#[test]
+fn batch_and_padding_change_no_bit_of_any_rule() {
+    on_every_adapter(|gpu| unchanged(gpu, SMALL, &all_rules()));
+}
+
+fn unchanged(gpu: &TestGpu, vocabulary: usize, cases: &[Case]) {
+    {
+        let mut together = problem_for(cases, vocabulary as u32);
+        together.top_log_probabilities = 2;
+        let (verdicts, _) = run(&gpu.gpu, &together, cases);
         for (case, verdict) in cases.iter().zip(&verdicts) {
             let verdict = verdict.as_ref().unwrap();
             let alone = std::slice::from_ref(case);
-            let mut padded = problem_for(alone, VOCABULARY as u32);
+            let mut padded = problem_for(alone, vocabulary as u32);
+            padded.top_log_probabilities = 2;
             padded.max_nodes += 21;
             padded.tree_stride = padded.max_nodes + 9;
             padded.row_stride += 58;
@@ -55,7 +96,7 @@ fn batch_and_padding_change_no_bit() {
                 bits(&verdict.log_probabilities)
             );
         }
-    });
+    }
 }
 
 #[test]

@@ -124,8 +124,13 @@ fn chi_squared(
             );
         }
     }
+    of_counts(&texts)
+}
+
+/// Chi-squared of the first three tokens after the root.
+fn of_counts(texts: &[Vec<u32>]) -> f64 {
     let mut counts: HashMap<usize, f64> = HashMap::new();
-    for text in &texts {
+    for text in texts {
         let cell = text[1..4]
             .iter()
             .fold(0, |cell, &y| cell * VOCABULARY + y as usize);
@@ -199,6 +204,58 @@ fn traversal_has_the_law_of_the_target_for_every_draw() {
             let x = chi_squared(gpu, Rule::Traversal, &BUSH, draw, draw);
             assert!(x < critical(), "{}: {draw:?}: {x}", gpu.name);
         }
+    });
+}
+
+/// As [`chi_squared`], with two independent siblings each tested against an unchanged target distribution, as one
+/// engine does: each is the only child of a tree of its own, with numbers of its own.
+fn chi_squared_of_unchanged(gpu: &TestGpu) -> f64 {
+    let mut random = Random(6);
+    let mut texts: Vec<Vec<u32>> = vec![vec![0]; TEXTS as usize];
+    for _ in 0..3 {
+        let siblings = [0u64, 1].map(|sibling| {
+            let cases: Vec<Case> = (0u64..)
+                .zip(&texts)
+                .map(|(text, context)| {
+                    let tree = drafted(&mut random, context, &[NONE, 0], DrawKind::Iid);
+                    let child: Vec<u32> =
+                        context.iter().chain(&tree.tokens()[1..]).copied().collect();
+                    let seed = 2 * text + sibling;
+                    Case {
+                        request: VerifyRequest::new(Rule::Rejection, DrawKind::Iid, seed),
+                        position: context.len() as u32 - 1,
+                        tree,
+                        logits: logs(target(context)).chain(logs(target(&child))).collect(),
+                        draft: logs(drafting(context)).collect(),
+                        occurred: Vec::new(),
+                        grammar: Vec::new(),
+                    }
+                })
+                .collect();
+            let mut problem = VerifyProblem::new(TEXTS, 2, VOCABULARY as u32);
+            problem.draft_rows = 1;
+            run(&gpu.gpu, &problem, &cases).0
+        });
+        let [first, second] = siblings;
+        for ((text, first), second) in texts.iter_mut().zip(first).zip(second) {
+            let first = first.unwrap();
+            // The second where the first is rejected; where both are, what is left of the second's test.
+            let kept = if first.path.len() > 1 {
+                first
+            } else {
+                second.unwrap()
+            };
+            text.push(kept.tokens[0]);
+        }
+    }
+    of_counts(&texts)
+}
+
+#[test]
+fn siblings_tested_against_an_unchanged_target_fail_the_same_test() {
+    on_fast_adapters(|gpu| {
+        let x = chi_squared_of_unchanged(gpu);
+        assert!(x > 2.0 * critical(), "{}: {x}", gpu.name);
     });
 }
 

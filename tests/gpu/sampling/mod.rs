@@ -1,9 +1,12 @@
 //! Verification by sampling against its twin, and the laws of its output.
 
+mod blobs;
 mod cuts;
 mod edges;
 mod invariance;
 mod laws;
+mod run_ahead;
+mod tops;
 mod twin;
 
 use sunfleck::{
@@ -134,8 +137,8 @@ pub fn run(
     let words: Vec<u32> = pollster::block_on(gpu.read_buffer(verify.outcome())).unwrap();
     let lengths: Vec<u32> = pollster::block_on(gpu.read_buffer(&lengths)).unwrap();
     let verdicts = words
-        .chunks_exact(Verdict::words(problem.max_nodes))
-        .map(|words| Verdict::from_words(words, problem.max_nodes))
+        .chunks_exact(problem.outcome_words())
+        .map(|words| problem.verdict(words))
         .collect();
     (verdicts, lengths.into_iter().skip(1).step_by(4).collect())
 }

@@ -2,8 +2,12 @@
 
 use sunfleck::{
     reference::{
-        philox,
-        verify::{VerifyInput, chance::PhiloxChance, log_probabilities, verify},
+        philox::{self, Draw},
+        verify::{
+            VerifyInput,
+            chance::{Chance, PhiloxChance},
+            log_probabilities, verify,
+        },
     },
     tree::{DraftTree, DrawKind, NONE},
     verify::{Element, LossyTypical, Rule, Sampling, VerifyRequest},
@@ -11,6 +15,7 @@ use sunfleck::{
 
 use super::{Case, draw_from, problem_for, run};
 use crate::adapters::{TestGpu, on_every_adapter};
+use crate::full;
 use crate::random::Random;
 
 /// Values that every element type holds.
@@ -126,21 +131,61 @@ fn options(index: u32) -> Sampling {
     sampling
 }
 
+/// How near to the other answer the nearest decision was, as a part of the unit interval.
+struct Watched {
+    chance: PhiloxChance,
+    margin: f64,
+}
+
+impl Chance for Watched {
+    fn is_below(&mut self, draw: Draw, bound: f64, scale: f64) -> bool {
+        // Where the scale is larger than the bound, u is compared with bound / scale.
+        let distance = (self.chance.uniform(draw) * scale - bound).abs() / scale.max(bound);
+        if bound > 0.0 && scale > 0.0 {
+            self.margin = self.margin.min(distance);
+        }
+        self.chance.is_below(draw, bound, scale)
+    }
+
+    fn sample(&mut self, draw: Draw, weights: &[f64]) -> Option<usize> {
+        let total: f64 = weights.iter().sum();
+        let wanted = self.chance.uniform(draw) * total;
+        let mut sum = 0.0;
+        for weight in weights {
+            sum += weight;
+            if sum < total {
+                self.margin = self.margin.min((sum - wanted).abs() / total);
+            }
+        }
+        self.chance.sample(draw, weights)
+    }
+}
+
+/// Only decisions nearer than this may differ: f32 rounds each of some tens of exponentials and their sums by 6e-8.
+const MARGIN: f64 = 1e-5;
+
 pub fn compare(gpu: &TestGpu, vocabulary: usize, element: Element, cases: &[Case]) -> usize {
     let mut problem = problem_for(cases, vocabulary as u32);
     problem.element = element;
     problem.row_stride = problem.row_stride.next_multiple_of(2) + 2;
     let (verdicts, lengths) = run(&gpu.gpu, &problem, cases);
-    let mut kept = 0;
+    let (mut kept, mut near) = (0, 0);
     for (index, (case, verdict)) in cases.iter().zip(verdicts).enumerate() {
         let (target, draft) = (case.target(vocabulary), case.drafted(vocabulary));
         let draft = (case.request.draw != DrawKind::TopK).then_some(draft.as_slice());
         let input =
             VerifyInput::new(&case.tree, vocabulary, &target, draft, case.position).unwrap();
-        let mut chance = PhiloxChance::new(case.request.seed);
+        let mut chance = Watched {
+            chance: PhiloxChance::new(case.request.seed),
+            margin: f64::INFINITY,
+        };
         let expected = verify(case.request.rule, &input, &mut chance).unwrap();
         let verdict = verdict.unwrap_or_else(|error| panic!("{}: case {index}: {error}", gpu.name));
         let name = format!("{}: case {index}: {:?}", gpu.name, case.request);
+        if verdict.tokens != expected.tokens && chance.margin < MARGIN {
+            near += 1;
+            continue;
+        }
         assert_eq!(verdict.path, expected.path, "{name}");
         assert_eq!(verdict.tokens, expected.tokens, "{name}");
         assert_eq!(
@@ -163,13 +208,28 @@ pub fn compare(gpu: &TestGpu, vocabulary: usize, element: Element, cases: &[Case
         }
         kept += expected.accepted();
     }
+    assert!(near * 200 <= cases.len(), "{}: {near} differ", gpu.name);
     kept
 }
 
 #[test]
 fn every_rule_and_draw_in_one_batch_equals_its_twin() {
     on_every_adapter(|gpu| {
-        let mut random = Random(31);
+        // Thousands of random trees in the long run.
+        let rounds = match (full(), gpu.is_slow() || gpu.compiles_slowly()) {
+            (true, false) => 30,
+            (true, true) => 4,
+            _ => 1,
+        };
+        for round in 0..rounds {
+            every_rule_and_draw(gpu, 31 + round);
+        }
+    });
+}
+
+fn every_rule_and_draw(gpu: &TestGpu, seed: u64) {
+    {
+        let mut random = Random(seed);
         let rules = [
             Rule::Greedy,
             Rule::Rejection,
@@ -185,7 +245,7 @@ fn every_rule_and_draw_in_one_batch_equals_its_twin() {
                 let mut request = VerifyRequest::new(
                     rules[index as usize % 7],
                     draws[index as usize / 7 % 3],
-                    u64::from(index) << 33 | 77,
+                    u64::from(index) << 33 | (46 + seed),
                 );
                 request.sampling = options(index / 3);
                 request.drafting = options(index / 2);
@@ -196,7 +256,7 @@ fn every_rule_and_draw_in_one_batch_equals_its_twin() {
             .collect();
         let kept = compare(gpu, 40, Element::F32, &cases);
         assert!(kept > 60, "only {kept} tokens were kept");
-    });
+    }
 }
 
 #[test]

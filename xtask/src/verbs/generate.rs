@@ -28,14 +28,14 @@ pub fn run(arguments: &[OsString]) -> Result<ExitCode> {
     if let Some(model) = model {
         // In front, because a `--` among the user's arguments ends the options.
         command.arg("--model").arg(model);
-        // The demo model's own drafter, for `--drafter mtp`, where the user names no other.
+        // The demo model's own drafters, where the user names no others.
         let folder = repository::root().join("models/smollm2-135m-instruct");
-        for (variable, file) in [
-            ("SUNFLECK_DRAFTER_WEIGHTS", "mtp.safetensors"),
-            ("SUNFLECK_DRAFT_VOCABULARY", "token_rank.json"),
+        for (variable, path) in [
+            ("SUNFLECK_DRAFTER_WEIGHTS", folder.clone()),
+            ("SUNFLECK_DRAFT_VOCABULARY", folder.join("token_rank.json")),
         ] {
             if std::env::var_os(variable).is_none() {
-                command.env(variable, folder.join(file));
+                command.env(variable, path);
             }
         }
     }

@@ -13,6 +13,10 @@ use crate::{compilers, model, repository, test_adapters, toolchain, web_tests};
 /// Runs the steps and stops at the first that fails, with its exit status.
 pub fn run(request: &TestRequest) -> Result<ExitCode> {
     let start = Instant::now();
+    if request.web {
+        web_tests::run(&model::chosen()?, request.full)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let only_tests = !request.filter.is_empty();
     if !only_tests {
         toolchain::ensure_components()?;
@@ -51,8 +55,8 @@ pub fn run(request: &TestRequest) -> Result<ExitCode> {
         }
         eprintln!("{name}: passed in {seconds:.1} s");
     }
-    if !only_tests {
-        web_tests::run(&model, request.full)?;
+    if !only_tests && request.full {
+        web_tests::run(&model, true)?;
     }
     eprintln!(
         "every check passed in {:.1} s",
@@ -171,8 +175,8 @@ mod tests {
     #[test]
     fn filter_runs_the_tests_alone() {
         let request = TestRequest {
-            full: false,
             filter: vec!["a b".into(), "--nocapture".into()],
+            ..TestRequest::default()
         };
         let expected = "SUNFLECK_MODEL='/my models/a.gguf' cargo test --workspace --features cli -- 'a b' --nocapture";
         assert_eq!(lines(&request), [expected]);

@@ -1,0 +1,60 @@
+// The bin in which the cut-off of a row lies. One workgroup a row of the bound part.
+
+var<workgroup> bin_sums: array<f32, BINS>;
+
+@compute @workgroup_size(WORKGROUP_X, WORKGROUP_Y, WORKGROUP_Z)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let row = params.first_row + group.x;
+    let request = row / params.max_nodes;
+    let node = row % params.max_nodes;
+    let settings = row_settings(request);
+    if !row_exists(request, node) || !has_cut(settings) {
+        return;
+    }
+    for (var bin = lane; bin < BINS; bin += WORKGROUP_X) {
+        var sum = 0.0;
+        for (var block = 0u; block < params.blocks; block++) {
+            sum += bitcast<f32>(scratch_word(bins_at(group.x, block) + bin));
+        }
+        bin_sums[bin] = sum;
+    }
+    workgroupBarrier(); // orders the sums before the search
+    if lane != 0u {
+        return;
+    }
+    let whole = row_stat(row);
+    let scale = bin_scale(settings, whole);
+    var total = 0.0;
+    for (var bin = 0u; bin < BINS; bin++) {
+        total += bin_sums[bin];
+    }
+    let by_number = by_count(settings);
+    var wanted = 2.0 * total; // min-p alone
+    if by_number {
+        wanted = f32(settings.top_k);
+    } else if settings.top_p < 1.0 {
+        wanted = settings.top_p * total;
+    }
+    // No bin after that of the least logit that min-p keeps.
+    var end = BINS - 1u;
+    if ends_at_bar(settings) {
+        end = bin_of(bar_of(settings, whole.max), whole.max, scale);
+    }
+    var bin = 0u;
+    var before = 0.0;
+    while bin < end && before + bin_sums[bin] < wanted {
+        before += bin_sums[bin];
+        bin++;
+    }
+    // The last bin has no end.
+    let open = bin == BINS - 1u || wants_entropy(request);
+    let at = search_at(group.x);
+    set_scratch(at + SEARCH_STATE, select(STATE_PICKED, STATE_OPEN, open));
+    set_scratch(at + SEARCH_BIN, bin);
+    set_scratch(at + SEARCH_BEFORE, bitcast<u32>(select(before, 0.0, by_number)));
+    set_scratch(at + SEARCH_WANTED, bitcast<u32>(wanted));
+    set_scratch(at + SEARCH_COUNT, 0u);
+}

@@ -1,0 +1,13 @@
+// Scratch of kernels that need no atomic operations on it.
+
+// Of the part that is bound: statistics [row, kind, block] of four words; marks [row][occurred, allowed] of one
+// bit a token; and of cut-offs sums [row, kind, block, bin], searches [row, kind] and candidates [row, kind].
+@group(0) @binding(4) var<storage, read_write> scratch: array<u32>;
+
+fn scratch_word(at: u32) -> u32 {
+    return scratch[at];
+}
+
+fn set_scratch(at: u32, word: u32) {
+    scratch[at] = word;
+}
