@@ -1,5 +1,5 @@
-"""Compiles HLSL with DirectX's compiler. Reads [{name, hlsl, entry, profile, arguments}] from standard input, writes a
-list of null or messages. Argument: the path of libdxcompiler.
+"""Compiles HLSL with DirectX's compiler. Writes "ready", then answers each line {name, hlsl, entry, profile, arguments} on
+standard input with a line: null, or what the compiler said. Argument: the path of libdxcompiler.
 
 The compiler's objects are COM objects. On Linux, those of DXC before 1.8 have a C++ destructor, two entries of the table
 of functions, behind the three of IUnknown.
@@ -7,8 +7,6 @@ of functions, behind the three of IUnknown.
 
 import ctypes
 import json
-import multiprocessing
-import os
 import sys
 import uuid
 from ctypes import POINTER, byref, c_int32, c_size_t, c_uint32, c_void_p, c_wchar_p
@@ -67,13 +65,7 @@ def bytes_of(blob):
     return ctypes.string_at(pointer, blob.call(SIZE_OF_BLOB, c_size_t)) if pointer else b""
 
 
-def start(path):
-    global compiler, library
-    dxc = ctypes.CDLL(path)
-    compiler, library = create(dxc, COMPILER), create(dxc, LIBRARY)
-
-
-def message(kernel):
+def message(compiler, library, kernel):
     """None where `kernel` compiles to DXIL, else what the compiler says."""
     text = kernel["hlsl"].encode()
     source = ctypes.create_string_buffer(text, len(text))
@@ -105,9 +97,11 @@ def message(kernel):
 
 
 def main():
-    kernels = json.load(sys.stdin)
-    with multiprocessing.Pool(os.cpu_count(), start, (sys.argv[1],)) as pool:
-        json.dump(pool.map(message, kernels, chunksize=4), sys.stdout)
+    dxc = ctypes.CDLL(sys.argv[1])
+    compiler, library = create(dxc, COMPILER), create(dxc, LIBRARY)
+    print("ready", flush=True)
+    for line in sys.stdin:
+        print(json.dumps(message(compiler, library, json.loads(line))), flush=True)
 
 
 if __name__ == "__main__":

