@@ -2,9 +2,10 @@
 
 use std::{
     collections::BTreeSet,
-    fs,
+    fs::{self, File, OpenOptions},
+    io::Write as _,
     path::PathBuf,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use anyhow::{Context, Result};
@@ -15,17 +16,33 @@ use sha2::{Digest, Sha256};
 pub struct Passed {
     file: Option<PathBuf>,
     before: BTreeSet<String>,
-    seen: Mutex<BTreeSet<String>>,
+    seen: Mutex<Seen>,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    hashes: BTreeSet<String>,
+    /// The file, so that a run that is ended loses nothing.
+    log: Option<File>,
 }
 
 impl Passed {
     /// What an earlier run left in `file`, if one did.
     pub fn load(file: PathBuf) -> Passed {
         let text = fs::read_to_string(&file).unwrap_or_default();
+        // Without a log the run does its work all the same; `save` says what is wrong.
+        let log = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&file)
+            .ok();
         Passed {
             before: text.lines().map(str::to_owned).collect(),
             file: Some(file),
-            seen: Mutex::default(),
+            seen: Mutex::new(Seen {
+                hashes: BTreeSet::new(),
+                log,
+            }),
         }
     }
 
@@ -34,19 +51,23 @@ impl Passed {
         let hash = hash(compiler, question);
         let known = self.before.contains(&hash);
         if known {
-            self.keep(hash);
+            self.seen().hashes.insert(hash);
         }
         known
     }
 
     /// `compiler` took `question`.
     pub fn note(&self, compiler: &str, question: &[u8]) {
-        self.keep(hash(compiler, question));
+        let hash = hash(compiler, question);
+        let mut seen = self.seen();
+        if let Some(log) = &mut seen.log {
+            writeln!(log, "{hash}").ok();
+        }
+        seen.hashes.insert(hash);
     }
 
-    fn keep(&self, hash: String) {
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.insert(hash);
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Writes the file for the next run. What was not met this time is dropped if `all` was asked.
@@ -57,10 +78,8 @@ impl Passed {
         let Some(file) = self.file else {
             return Ok(());
         };
-        let mut kept = self
-            .seen
-            .into_inner()
-            .unwrap_or_else(PoisonError::into_inner);
+        let seen = self.seen.into_inner();
+        let mut kept = seen.unwrap_or_else(PoisonError::into_inner).hashes;
         if !all {
             kept.extend(self.before);
         }
@@ -109,6 +128,14 @@ mod tests {
         assert!(!second.knows("at", b"ext"));
         second.save(true).unwrap();
         assert!(!Passed::load(file.clone()).knows("a", b"old"));
+    }
+
+    #[test]
+    fn a_run_that_is_ended_loses_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("passed");
+        Passed::load(file.clone()).note("a", b"text");
+        assert!(Passed::load(file).knows("a", b"text"));
     }
 
     #[test]

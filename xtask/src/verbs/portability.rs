@@ -10,8 +10,8 @@ use crate::{compilers, repository};
 /// The arguments for cargo, which `test` has as a step too.
 pub const ARGUMENTS: &str = "run --quiet --package portability";
 
-/// `test` takes one kernel of so many: compilers need about half a minute for them.
-const SHARES: u64 = 16;
+/// `test` takes one kernel of so many: compilers need up to a minute for them.
+const SHARES: u64 = 32;
 
 /// Brings the compilers and runs the checks on all kernels or a share of them.
 pub fn run(share: Option<&str>) -> Result<ExitCode> {
@@ -41,8 +41,8 @@ mod tests {
     #[test]
     fn shares_follow_each_other() {
         assert_eq!(
-            [0, 1, 15, 16].map(share_of),
-            ["1/16", "2/16", "16/16", "1/16"]
+            [0, 1, 31, 32].map(share_of),
+            ["1/32", "2/32", "32/32", "1/32"]
         );
     }
 }

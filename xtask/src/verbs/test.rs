@@ -160,7 +160,7 @@ mod tests {
 
     fn lines(request: &TestRequest) -> Vec<String> {
         let environment = vec![("SUNFLECK_MODEL", OsString::from("/my models/a.gguf"))];
-        steps(request, Some("3/16"), environment, vec![])
+        steps(request, Some("3/32"), environment, vec![])
             .iter()
             .map(Step::to_repeat)
             .collect()
@@ -174,7 +174,7 @@ mod tests {
                 "cargo fmt --all --check",
                 "cargo clippy --workspace --all-targets --features cli -- -D warnings",
                 "SUNFLECK_MODEL='/my models/a.gguf' cargo test --workspace --features cli",
-                "cargo run --quiet --package portability 3/16",
+                "cargo run --quiet --package portability 3/32",
                 "RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --features generate",
                 "cargo check --package sunfleck-wasm --target wasm32-unknown-unknown",
             ]
