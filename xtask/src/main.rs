@@ -19,6 +19,7 @@ mod pack;
 mod package;
 mod packaged_file;
 mod pip;
+mod print;
 mod progress;
 mod repository;
 mod stamp;
@@ -42,10 +43,7 @@ fn main() -> ExitCode {
         }
     };
     let outcome = match request {
-        Request::Help(text) => {
-            println!("{text}");
-            Ok(ExitCode::SUCCESS)
-        }
+        Request::Help(text) => print::line(text).map(|()| ExitCode::SUCCESS),
         Request::Generate(arguments) => verbs::generate::run(&arguments),
         Request::Test(request) => verbs::test::run(&request),
         Request::Bench(request) => verbs::bench::run(&request),
