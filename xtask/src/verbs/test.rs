@@ -119,10 +119,15 @@ fn steps(
         "check --package sunfleck-wasm --target {}",
         toolchain::BROWSER_TARGET
     );
+    let tiers = if request.full {
+        kernel_tiers(&tests.environment)
+    } else {
+        vec![]
+    };
     let mut portability = Step::new("portability", portability::ARGUMENTS, compilers);
     portability.arguments.extend(share.map(OsString::from));
     let deny_warnings = vec![("RUSTDOCFLAGS", OsString::from("-D warnings"))];
-    vec![
+    let mut steps = vec![
         Step::new("formatting", "fmt --all --check", vec![]),
         Step::new(
             "lints",
@@ -137,6 +142,30 @@ fn steps(
             deny_warnings,
         ),
         Step::new("browser build", &browser, vec![]),
+    ];
+    steps.extend(tiers);
+    steps
+}
+
+/// The tests of kernels once more: on devices that have no optional feature, and with the compiler's run-time checks, which
+/// SwiftShader takes minutes to compile.
+fn kernel_tiers(environment: &Environment) -> Vec<Step> {
+    let normal = environment
+        .iter()
+        .filter(|(name, _)| *name != "SUNFLECK_FULL");
+    let mut without: Environment = normal.cloned().collect();
+    let mut checked = without.clone();
+    without.push(("SUNFLECK_TEST_FEATURES", "none".into()));
+    for (name, value) in &mut checked {
+        if *name == "SUNFLECK_TEST_ADAPTERS" {
+            *value = "llvmpipe".into();
+        }
+    }
+    checked.push(("SUNFLECK_TEST_CHECKED", "1".into()));
+    let arguments = "test --features cli --test gpu";
+    vec![
+        Step::new("kernels without features", arguments, without),
+        Step::new("kernels with run-time checks", arguments, checked),
     ]
 }
 
@@ -182,6 +211,25 @@ mod tests {
                 "cargo run --quiet --package portability 3/32",
                 "RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --features generate",
                 "cargo check --package sunfleck-wasm --target wasm32-unknown-unknown",
+            ]
+        );
+    }
+
+    #[test]
+    fn long_tests_run_kernels_twice_more() {
+        let environment = vec![
+            ("SUNFLECK_TEST_ADAPTERS", "llvmpipe,SwiftShader".into()),
+            ("SUNFLECK_FULL", "1".into()),
+        ];
+        let tiers: Vec<_> = kernel_tiers(&environment)
+            .iter()
+            .map(Step::to_repeat)
+            .collect();
+        assert_eq!(
+            tiers,
+            [
+                "SUNFLECK_TEST_ADAPTERS=llvmpipe,SwiftShader SUNFLECK_TEST_FEATURES=none cargo test --features cli --test gpu",
+                "SUNFLECK_TEST_ADAPTERS=llvmpipe SUNFLECK_TEST_CHECKED=1 cargo test --features cli --test gpu",
             ]
         );
     }
