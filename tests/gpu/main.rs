@@ -7,6 +7,7 @@ mod drawn;
 mod examples;
 mod invariance;
 mod layouts;
+mod lost;
 mod ops;
 mod plans;
 mod random;

@@ -138,7 +138,7 @@ fn steps(
         portability,
         Step::new(
             "documentation",
-            "doc --no-deps --features generate",
+            "doc --no-deps --features grammar",
             deny_warnings,
         ),
         Step::new("browser build", &browser, vec![]),
@@ -209,7 +209,7 @@ mod tests {
                 "cargo clippy --workspace --all-targets --features cli -- -D warnings",
                 "SUNFLECK_MODEL='/my models/a.gguf' cargo test --workspace --features cli",
                 "cargo run --quiet --package portability 3/32",
-                "RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --features generate",
+                "RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --features grammar",
                 "cargo check --package sunfleck-wasm --target wasm32-unknown-unknown",
             ]
         );
