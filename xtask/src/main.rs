@@ -23,6 +23,7 @@ mod stamp;
 mod toolchain;
 mod verbs;
 mod vulkan_driver;
+mod web_bench;
 mod web_demo;
 mod web_package;
 mod web_tests;
