@@ -1,5 +1,5 @@
 // Serves the built page, the model and its drafter on this machine only.
-// node serve.mjs [--port N] [--model FILE.gguf] [--drafter FOLDER] [--root FOLDER]
+// node serve.mjs [--port N] [--model FILE.gguf] [--drafters FOLDER] [--root FOLDER]
 
 import { createReadStream } from 'node:fs';
 import { readFile, stat } from 'node:fs/promises';
@@ -37,14 +37,20 @@ const TYPES = {
  * `{ delay, chunk }` waits so many milliseconds before each `chunk` bytes of one, `{ worker }` is script that runs
  * in the page's worker before its own.
  */
-export async function serve({ root, port = 0, model, drafter, faults = {} }) {
+export async function serve({ root, port = 0, model, drafters, faults = {} }) {
   const models = model ? [{ name: path.basename(model), url: `model/${path.basename(model)}`, bytes: (await stat(model)).size }] : [];
-  const mtp = drafter && model ? { weights: 'model/mtp.safetensors', vocabulary: 'model/token_rank.json' } : null;
-  const shared = { '/model/index.json': JSON.stringify({ models, mtp }) };
+  const trained = [];
+  for (const [kind, name] of Object.entries({ mtp: 'mtp', medusa: 'medusa', exit: 'early_exit' })) {
+    const file = `${name}.safetensors`;
+    if (model && drafters && (await stat(path.join(drafters, file)).catch(() => undefined))) trained.push({ kind, weights: `model/${file}` });
+  }
+  const vocabulary = 'model/token_rank.json';
+  const shared = { '/model/index.json': JSON.stringify({ models, drafters: trained.map((drafter) => ({ ...drafter, vocabulary })) }) };
+  const ofDrafters = new Set(trained.length > 0 ? [vocabulary, ...trained.map(({ weights }) => weights)].map((file) => `/${file}`) : []);
   const requests = [];
   const find = (pathname) => {
     if (model && pathname === `/model/${path.basename(model)}`) return model;
-    if (mtp && ['/model/mtp.safetensors', '/model/token_rank.json'].includes(pathname)) return path.join(drafter, path.basename(pathname));
+    if (ofDrafters.has(pathname)) return path.join(drafters, path.basename(pathname));
     const file = path.join(root, pathname === '/' ? 'index.html' : pathname);
     // A path with `..` in it was resolved by URL already; this guards against anything else.
     return file.startsWith(path.resolve(root) + path.sep) ? file : undefined;
@@ -119,7 +125,7 @@ function drained(response) {
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const { values } = parseArgs({
-    options: { port: { type: 'string', default: '8080' }, model: { type: 'string' }, drafter: { type: 'string' }, root: { type: 'string' } },
+    options: { port: { type: 'string', default: '8080' }, model: { type: 'string' }, drafters: { type: 'string' }, root: { type: 'string' } },
   });
   const root = path.resolve(values.root ?? fileURLToPath(new URL('./dist', import.meta.url)));
   await readFile(path.join(root, 'index.html')).catch(() => {
@@ -127,7 +133,7 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
     process.exit(1);
   });
   try {
-    const { url } = await serve({ root, port: Number(values.port), model: values.model && path.resolve(values.model), drafter: values.drafter && path.resolve(values.drafter) });
+    const { url } = await serve({ root, port: Number(values.port), model: values.model && path.resolve(values.model), drafters: values.drafters && path.resolve(values.drafters) });
     console.log(url);
   } catch (error) {
     console.error(error.code === 'EADDRINUSE' ? `port ${values.port} is taken; choose another with --port` : error);

@@ -22,12 +22,12 @@ fn quad_products(
     dots: ptr<function, Sums>,
 ) {
     var w: array<vec4<f32>, ROWS>;
-    for (var r = 0u; r < ROWS; r++) {
+    for (var r = 0u; r < ROWS; r++) { // unroll
         w[r] = weight_quad((*weights)[r], q);
     }
-    for (var t = 0u; t < TOKENS; t++) {
+    for (var t = 0u; t < TOKENS; t++) { // unroll
         let a = activation_quad((*activations)[t], q);
-        for (var r = 0u; r < ROWS; r++) {
+        for (var r = 0u; r < ROWS; r++) { // unroll
             (*dots)[r][t] = fma_quad(w[r], a, (*dots)[r][t]);
         }
     }
@@ -55,12 +55,12 @@ fn main(
         let live = wanted < params.blocks;
 
         var activations: array<Activations, TOKENS>;
-        for (var t = 0u; t < TOKENS; t++) {
+        for (var t = 0u; t < TOKENS; t++) { // unroll
             let token = min(token0 + t, max(step.rows, 1u) - 1u);
             activations[t] = load_activations(token, block, lane);
         }
         var weights: array<Weights, ROWS>;
-        for (var r = 0u; r < ROWS; r++) {
+        for (var r = 0u; r < ROWS; r++) { // unroll
             weights[r] = load_weights(tile, block, r * LANES + lane, live);
         }
         // Eight calls with constant arguments rather than a loop: drivers that unroll only small
@@ -76,11 +76,11 @@ fn main(
         quad_products(6u, &activations, &weights, &dots);
         quad_products(7u, &activations, &weights, &dots);
         var totals: array<f32, TOKENS>;
-        for (var t = 0u; t < TOKENS; t++) {
+        for (var t = 0u; t < TOKENS; t++) { // unroll
             totals[t] = activation_total(activations[t]);
         }
-        for (var r = 0u; r < ROWS; r++) {
-            for (var t = 0u; t < TOKENS; t++) {
+        for (var r = 0u; r < ROWS; r++) { // unroll
+            for (var t = 0u; t < TOKENS; t++) { // unroll
                 sums[r][t] = apply_scale(weights[r], dots[r][t], totals[t], sums[r][t]);
             }
         }

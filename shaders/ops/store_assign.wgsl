@@ -1,7 +1,7 @@
 // y = sum
 
 fn store(tile: u32, token: u32, lane: u32, sums: array<f32, ROWS>) {
-    for (var r = 0u; r < ROWS; r++) {
+    for (var r = 0u; r < ROWS; r++) { // unroll
         let row = tile * TILE_ROWS + r * LANES + lane;
         if row < params.rows {
             y[token * params.y_stride + params.y_offset + row] = sums[r];

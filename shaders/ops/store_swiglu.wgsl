@@ -2,7 +2,7 @@
 // of the same indices (`MatrixLayout::GateUp`), so one invocation holds both.
 
 fn store(tile: u32, token: u32, lane: u32, sums: array<f32, ROWS>) {
-    for (var r = 0u; r < ROWS / 2u; r++) {
+    for (var r = 0u; r < ROWS / 2u; r++) { // unroll
         let row = tile * (TILE_ROWS / 2u) + r * LANES + lane;
         if row < params.rows {
             let gate = sums[r];

@@ -15,9 +15,11 @@ fn load_weights(tile: u32, block: u32, slot: u32, live: bool) -> Weights {
     return Weights(quants[i], pair.x, pair.y);
 }
 
+// Nibbles are scaled down as floats, which is exact, and not shifted: a CPU that plays a GPU may shift a lane at a time.
 fn weight_quad(w: Weights, quad: u32) -> vec4<f32> {
     let word = w.nibbles[quad & 3u] >> ((quad >> 2u) * 4u);
-    return vec4<f32>(vec4<i32>((vec4(word) >> vec4(0u, 8u, 16u, 24u)) & vec4(15u)));
+    let nibbles = vec4<i32>(vec4(word) & vec4(0xfu, 0xf00u, 0xf0000u, 0xf000000u));
+    return vec4<f32>(nibbles) * vec4(1.0, 0x1p-8, 0x1p-16, 0x1p-24);
 }
 
 fn apply_scale(w: Weights, dot: f32, total: f32, sum: f32) -> f32 {

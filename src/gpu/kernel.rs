@@ -35,7 +35,18 @@ macro_rules! shader {
     ($path:literal) => {
         $crate::gpu::Source {
             path: $path,
+            #[cfg(not(target_arch = "wasm32"))]
             text: include_str!(concat!("../../shaders/", $path)),
+            #[cfg(target_arch = "wasm32")]
+            text: {
+                const FILE: &str = include_str!(concat!("../../shaders/", $path));
+                const BARE: [u8; $crate::gpu::bare::length(FILE)] = $crate::gpu::bare::text(FILE);
+                const TEXT: &str = match core::str::from_utf8(&BARE) {
+                    Ok(text) => text,
+                    Err(_) => panic!("what is left of a text is text"),
+                };
+                TEXT
+            },
         }
     };
 }
@@ -55,6 +66,7 @@ pub struct Kernel {
     /// The parameter struct, binding 0.
     pub params: StructLayout,
     subgroups: bool,
+    unrolled: bool,
     cooperative_matrices: bool,
     constants: String,
     sources: Vec<Source>,
@@ -75,6 +87,7 @@ impl Kernel {
             workgroup_size,
             params,
             subgroups: false,
+            unrolled: false,
             cooperative_matrices: false,
             constants: String::new(),
             sources: Vec::new(),
@@ -110,6 +123,12 @@ impl Kernel {
         self
     }
 
+    /// Has the loops marked `// unroll` written out on every adapter.
+    pub(crate) fn unrolled(mut self) -> Self {
+        self.unrolled = true;
+        self
+    }
+
     /// States that the files use cooperative matrices of f16. Only naga knows them.
     pub(crate) fn uses_cooperative_matrices(mut self) -> Self {
         self.cooperative_matrices = true;
@@ -136,6 +155,14 @@ impl Kernel {
             let _ = write!(text, "\n// ---- {}\n{}", source.path, source.text);
         }
         text
+    }
+
+    /// The text that a device with these capabilities compiles.
+    pub(crate) fn compiled_wgsl(&self, capabilities: &Capabilities) -> String {
+        match self.unrolled || capabilities.unrolled_shaders {
+            true => self.unrolled_wgsl(capabilities.dialect),
+            false => self.wgsl(capabilities.dialect),
+        }
     }
 
     /// The text of [`Kernel::wgsl`] with the loops marked `// unroll` written out.

@@ -18,6 +18,8 @@
 //! # pollster::block_on(example()).unwrap();
 //! ```
 
+#[cfg(any(test, target_arch = "wasm32"))]
+pub(crate) mod bare;
 mod buffer;
 mod capabilities;
 mod error;

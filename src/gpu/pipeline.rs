@@ -46,11 +46,7 @@ impl Gpu {
             ErrorFilter::Validation,
         ]
         .map(|filter| device.push_error_scope(filter));
-        let dialect = self.capabilities().dialect;
-        let wgsl = match self.capabilities().unrolled_shaders {
-            true => kernel.unrolled_wgsl(dialect),
-            false => kernel.wgsl(dialect),
-        };
+        let wgsl = kernel.compiled_wgsl(self.capabilities());
         let checked = self.capabilities().checked_shaders;
         let shader = module::create(device, &kernel.name, &wgsl, checked);
         let entries: Vec<_> = (0..).zip(&kernel.bindings).map(layout_entry).collect();

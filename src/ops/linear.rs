@@ -101,12 +101,22 @@ pub(super) fn bindings(weight_type: WeightType) -> &'static [Binding] {
 /// Tokens that one workgroup may compute, smallest first.
 pub(crate) const TOKEN_TILES: [u32; 5] = [1, 2, 4, 8, 16];
 
+/// Those of [`TOKEN_TILES`] that are worth compiling.
+fn token_tiles(capabilities: &Capabilities) -> &'static [u32] {
+    match Tile::of(capabilities).unrolled {
+        // Written out, larger ones compile for seconds and gain nothing.
+        true => &TOKEN_TILES[..3],
+        false => &TOKEN_TILES,
+    }
+}
+
 /// How the invocations of a workgroup share a tile of 32 rows.
 struct Tile {
     lanes: u32,
     slices: u32,
     activations: Source,
     spread: u32,
+    unrolled: bool,
 }
 
 impl Tile {
@@ -118,18 +128,23 @@ impl Tile {
                 slices: 1,
                 activations: shader!("ops/x_spread8.wgsl"),
                 spread: 8,
+                unrolled: false,
             },
+            // SwiftShader keeps an array in memory, a lane at a time, as soon as a loop indexes it: written out,
+            // this kernel runs eight times as fast there.
             (AdapterClass::Software, Some(_)) => Self {
                 lanes: 4,
                 slices: 1,
                 activations: shader!("ops/x_spread4.wgsl"),
                 spread: 4,
+                unrolled: true,
             },
             (AdapterClass::Software, None) => Self {
                 lanes: 8,
                 slices: 1,
                 activations: shader!("ops/x_direct.wgsl"),
                 spread: 0,
+                unrolled: false,
             },
             // 16 lanes read 256 contiguous bytes; eight slices keep enough loads in flight.
             _ => Self {
@@ -137,6 +152,7 @@ impl Tile {
                 slices: 8,
                 activations: shader!("ops/x_direct.wgsl"),
                 spread: 0,
+                unrolled: false,
             },
         }
     }
@@ -181,6 +197,10 @@ pub(crate) fn kernel(
     .source(sum)
     .source(epilogue.source())
     .workgroup_bytes(shared);
+    let kernel = match tile.unrolled {
+        true => kernel.unrolled(),
+        false => kernel,
+    };
     match tile.spread {
         0 => kernel,
         _ => kernel.uses_subgroups(),
@@ -262,7 +282,7 @@ impl Linear {
         io: &LinearIo<'_>,
     ) -> Result<Self, GpuError> {
         let mut variants = Vec::new();
-        for tokens in TOKEN_TILES {
+        for &tokens in token_tiles(gpu.capabilities()) {
             let kernel = kernel(gpu.capabilities(), matrix.weight_type, epilogue, tokens);
             if kernel.check(gpu.capabilities()).is_err() && tokens > 1 {
                 break; // larger tiles need more still: the smaller ones serve all sizes

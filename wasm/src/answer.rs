@@ -11,8 +11,10 @@ use wasm_bindgen::{JsCast as _, prelude::*};
 use wasm_bindgen_futures::JsFuture;
 
 use crate::{
+    drafters,
     error::{Code, fail},
     generator::{Cancel, Generator},
+    grammar,
     json::Fields,
     options,
 };
@@ -20,7 +22,7 @@ use crate::{
 #[wasm_bindgen]
 impl Generator {
     /// Answers `prompt`, after what the generator holds where `continue`. `options` is JSON: `maxTokens`, `stop`,
-    /// `contextShift`, `steps`, `continue`, and those of [`options::drafter`] and [`options::choice`].
+    /// `contextShift`, `steps`, `continue`, `grammar`, and those of [`drafters::Request::read`] and [`options::choice`].
     /// `on_event` gets JSON, `{ text, origin }` a piece and, where `steps`, `{ step }` a step; it returns a promise
     /// that is waited for. Resolves to the statistics as JSON.
     pub async fn generate(
@@ -32,7 +34,7 @@ impl Generator {
     ) -> Result<String, JsValue> {
         let wrong = |error: &dyn std::fmt::Display| fail(Code::Generate, error);
         let mut fields = Fields::parse("the options", &options)?;
-        let drafter = options::drafter(&mut fields, self.mtp.as_ref())?;
+        let drafter = drafters::Request::read(&mut fields)?;
         let stops = fields.strings("stop")?.unwrap_or_default();
         let wants_steps = fields.bool("steps")?;
         let goes_on = fields.bool("continue")?;
@@ -44,13 +46,20 @@ impl Generator {
             },
             context_shift: fields.u32("contextShift")?,
             choice: options::choice(&mut fields)?,
+            grammar: grammar::read(&mut fields, &self.tokenizer)?,
             ..GenerateOptions::default()
         };
         fields.finish()?;
         if !goes_on {
             self.session.reset();
+        } else if self.drafters.measures(&drafter) {
+            return Err(fail(
+                Code::Argument,
+                "`tree: \"auto\"` has to measure this drafter first, which forgets the sequence: ask for one answer \
+                 with it without `continue`",
+            ));
         }
-        self.session.set_drafter(drafter);
+        self.drafters.install(&mut self.session, &drafter).await?;
         let tokens = self
             .session
             .generate(&prompt, options)
@@ -91,6 +100,7 @@ impl Generator {
         let mut result = counts(&statistics);
         result["finish"] = finish.into();
         result["tokenIds"] = ids.into();
+        result["explained"] = text.stream().session().explain().into();
         Ok(result.to_string())
     }
 }
@@ -134,8 +144,25 @@ fn step_event(
     event["new"] = new
         .iter()
         .map(|token| {
-            let raw = token.log_probabilities.as_ref().map(|both| both.raw.exp());
-            json!({ "id": token.id, "text": name(token.id), "probability": raw })
+            let both = token.log_probabilities.as_ref();
+            json!({
+                "id": token.id,
+                "text": name(token.id),
+                "logProbability": both.map(|both| both.raw),
+                "processedLogProbability": both.map(|both| finite(both.processed)),
+                "probability": both.map(|both| both.raw.exp()),
+                "likeliest": both.map(|both| {
+                    let top = both.top.iter().map(|top| {
+                        json!({
+                            "id": top.token,
+                            "text": name(top.token),
+                            "logProbability": top.raw,
+                            "processedLogProbability": finite(top.processed),
+                        })
+                    });
+                    top.collect::<Vec<_>>()
+                }),
+            })
         })
         .collect();
     if let Some(step) = step {
@@ -159,6 +186,11 @@ fn step_event(
         });
     }
     event
+}
+
+/// JSON has no number for a token that the rule kept although the processed distribution excludes it.
+fn finite(log_probability: f32) -> f32 {
+    log_probability.max(f32::MIN)
 }
 
 /// Calls `callback` with `event` and waits for its answer.

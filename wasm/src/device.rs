@@ -32,6 +32,7 @@ impl Device {
         let software = options.bool("software")?;
         let floor = options.bool("floor")?;
         let checked = options.bool("checked")?;
+        let unrolled = options.bool("unrolled")?;
         options.finish()?;
         let (wgpu_device, queue) = adopt::device(&device, &info).await?;
         let mut capabilities = Capabilities::of(&wgpu_device);
@@ -48,7 +49,7 @@ impl Device {
         }
         if software {
             capabilities.class = AdapterClass::Software;
-            capabilities.unrolled_shaders = false;
+            capabilities.unrolled_shaders = unrolled;
         }
         capabilities.checked_shaders = checked;
         if floor {

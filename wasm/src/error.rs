@@ -18,6 +18,8 @@ pub enum Code {
     Model,
     /// A prompt or a generation.
     Generate,
+    /// A grammar.
+    Grammar,
     /// An argument of the wrong form.
     Argument,
 }
@@ -31,6 +33,7 @@ impl Code {
             Self::Tree => "tree",
             Self::Model => "model",
             Self::Generate => "generate",
+            Self::Grammar => "grammar",
             Self::Argument => "argument",
         }
     }

@@ -1,11 +1,9 @@
 //! A model on the GPU, with its tokenizer and one sequence.
 
-use std::{cell::RefCell, rc::Rc};
-
 use js_sys::Function;
 use serde_json::json;
 use sunfleck::{
-    draft::{MtpDrafter, MtpOptions, NoDrafter},
+    draft::NoDrafter,
     generate::{CancelHandle, Session},
     model::{ChatTemplate, Decoder, Gguf, Hyperparameters, Tokenizer},
 };
@@ -13,6 +11,7 @@ use wasm_bindgen::prelude::*;
 
 use crate::{
     device::Device,
+    drafters::{Drafters, Trained},
     error::{Code, fail},
     json::Fields,
     options,
@@ -24,7 +23,7 @@ use crate::{
 pub struct Generator {
     pub(crate) session: Session,
     pub(crate) tokenizer: Tokenizer,
-    pub(crate) mtp: Option<Rc<RefCell<MtpDrafter>>>,
+    pub(crate) drafters: Drafters,
     chat: Result<ChatTemplate, String>,
     gguf: Gguf,
 }
@@ -78,45 +77,45 @@ impl Generator {
         Ok(Self {
             session: Session::new(&device.gpu, decoder, Box::new(NoDrafter)),
             tokenizer,
-            mtp: None,
+            drafters: Drafters::default(),
             chat,
             gguf,
         })
     }
 
-    /// Loads an MTP module from the bytes of its safetensors file; `source` gives the model's file once more, of
-    /// which the rows of `vocabulary` are read again (all where that is empty). `options` is JSON: `tokens`.
-    #[wasm_bindgen(js_name = loadMtp)]
-    pub async fn load_mtp(
+    /// Loads the trained drafter `kind` from the bytes of its safetensors file; `source` gives the model's file once
+    /// more, of which the rows of `vocabulary` are read again (all where that is empty). `options` is JSON: those of
+    /// [`Trained::load`].
+    #[wasm_bindgen(js_name = loadDrafter)]
+    pub async fn load_drafter(
         &mut self,
         device: &Device,
         source: ByteSource,
+        kind: String,
         weights: Vec<u8>,
         vocabulary: Vec<u32>,
         options: String,
     ) -> Result<(), JsValue> {
-        let mut fields = Fields::parse("the options of the MTP drafter", &options)?;
-        let defaults = MtpOptions::default();
-        let options = MtpOptions {
-            tokens: fields
-                .u32("tokens")?
-                .map_or(defaults.tokens, |n| n as usize),
-            vocabulary,
-            ..defaults
+        let Some((_, kind)) = Trained::NAMES.iter().find(|(name, _)| *name == kind) else {
+            return Err(fail(
+                Code::Argument,
+                format!("`kind` of a drafter must be mtp, medusa or exit, given {kind}"),
+            ));
         };
-        fields.finish()?;
+        let fields = Fields::parse("the options of the drafter", &options)?;
         let mut source = JsSource::new(source);
-        let decoder = self.session.decoder();
-        let loaded = MtpDrafter::load_from(
+        let (decoder, gguf) = (self.session.decoder(), &self.gguf);
+        let loading = kind.load(
             &device.gpu,
             decoder,
-            &self.gguf,
+            gguf,
             &mut source,
             &weights,
-            &options,
+            vocabulary,
+            fields,
         );
-        let drafter = loaded.await.map_err(|error| source.explain(error))?;
-        self.mtp = Some(Rc::new(RefCell::new(drafter)));
+        let drafter = loading.await?;
+        self.drafters.insert(*kind, drafter);
         Ok(())
     }
 
@@ -138,7 +137,7 @@ impl Generator {
             "maxDraft": decoder.options().max_draft,
             "gpuBytes": decoder.gpu_bytes(),
             "chat": self.chat.is_ok(),
-            "mtp": self.mtp.is_some(),
+            "drafters": self.drafters.names(),
         })
         .to_string()
     }
@@ -170,6 +169,11 @@ impl Generator {
     #[wasm_bindgen(getter)]
     pub fn tokens(&self) -> Vec<u32> {
         self.session.tokens().to_vec()
+    }
+
+    /// What `tree: "auto"` measured, counted and chose in the last answer, and why; nothing where it was not asked for.
+    pub fn explain(&self) -> Option<String> {
+        self.session.explain()
     }
 
     /// Tokens that still fit the context.

@@ -1,14 +1,9 @@
-//! Options of models, drafters and sampling, from JSON.
+//! Options of models and sampling, from JSON.
 
-use std::{cell::RefCell, rc::Rc};
-
+use serde_json::Value;
 use sunfleck::{
     attention::Element,
-    draft::{
-        DraftContext, DraftError, Drafted, Drafter, FirstOf, MtpDrafter, NgramDrafter,
-        NgramOptions, NoDrafter, Outcome, Recording,
-    },
-    generate::TokenChoice,
+    generate::{DraftChoice, TokenChoice},
     model::DecoderOptions,
     verify::{LossyTypical, Rule, Sampling},
 };
@@ -18,79 +13,6 @@ use crate::{
     error::{Code, fail},
     json::Fields,
 };
-
-/// A drafter that outlives the answers it drafts for.
-struct Shared(Rc<RefCell<MtpDrafter>>);
-
-// A generator drafts for one answer at a time, so no two borrows meet.
-impl Drafter for Shared {
-    fn name(&self) -> &str {
-        "mtp"
-    }
-
-    fn draft(&mut self, context: &DraftContext<'_>) -> Result<Drafted, DraftError> {
-        self.0.borrow_mut().draft(context)
-    }
-
-    fn record(&mut self, recording: &mut Recording<'_>) -> Result<(), DraftError> {
-        self.0.borrow_mut().record(recording)
-    }
-
-    fn observe(&mut self, outcome: &Outcome<'_>) {
-        self.0.borrow_mut().observe(outcome);
-    }
-
-    fn reset(&mut self) {
-        self.0.borrow_mut().reset();
-    }
-}
-
-#[derive(Clone, Copy, PartialEq)]
-enum Kind {
-    None,
-    Ngram,
-    Mtp,
-    NgramThenMtp,
-}
-
-/// The drafter that `drafter`, `draftTokens`, `matches` and `adapt` ask for; `mtp` where one is loaded.
-pub fn drafter(
-    fields: &mut Fields,
-    mtp: Option<&Rc<RefCell<MtpDrafter>>>,
-) -> Result<Box<dyn Drafter>, JsValue> {
-    let kinds = [
-        ("none", Kind::None),
-        ("ngram", Kind::Ngram),
-        ("mtp", Kind::Mtp),
-        ("ngram+mtp", Kind::NgramThenMtp),
-    ];
-    let kind = fields.choice("drafter", &kinds)?.unwrap_or(Kind::Ngram);
-    let defaults = NgramOptions::default();
-    let options = NgramOptions {
-        max_tokens: fields
-            .u32("draftTokens")?
-            .map_or(defaults.max_tokens, |n| n as usize),
-        matches: fields
-            .u32("matches")?
-            .map_or(defaults.matches, |n| n as usize),
-        adapt: !fields.bool("fixedDraft")?,
-        ..defaults
-    };
-    let ngram = NgramDrafter::new(options).map_err(|error| fail(Code::Argument, error))?;
-    let trained = || match mtp {
-        Some(mtp) => Ok(Shared(mtp.clone())),
-        None => Err(fail(
-            Code::Argument,
-            "the drafter `mtp` needs its weights; load them with `generator.loadMtp`",
-        )),
-    };
-    Ok(match kind {
-        Kind::None => Box::new(NoDrafter),
-        Kind::Ngram => Box::new(ngram),
-        Kind::Mtp => Box::new(trained()?),
-        Kind::NgramThenMtp => Box::new(FirstOf::new(Box::new(ngram), Box::new(trained()?), 1)),
-    })
-}
 
 /// The fields of [`Sampling`], and whether a temperature above 0 is among them. Temperature 0 is none: the greedy
 /// rule's.
@@ -140,7 +62,26 @@ pub fn choice(fields: &mut Fields) -> Result<TokenChoice, JsValue> {
     let rule = rule(fields)?;
     let (sampling, is_warm) = sampling(fields)?;
     let seed = fields.u64("seed")?.unwrap_or(0);
-    let log_probabilities = fields.bool("logProbabilities")?.then_some(0);
+    let log_probabilities = match fields.take("logProbabilities") {
+        None | Some(Value::Bool(false)) => None,
+        Some(Value::Bool(true)) => Some(0),
+        Some(value) => match value.as_f64().filter(|n| n.fract() == 0.0) {
+            Some(n) if (0.0..=f64::from(u32::MAX)).contains(&n) => Some(n as u32),
+            _ => {
+                return Err(fail(
+                    Code::Argument,
+                    format!(
+                        "`logProbabilities` must be true, false or a whole number, given {value}"
+                    ),
+                ));
+            }
+        },
+    };
+    let drafts = [
+        ("likeliest", DraftChoice::Likeliest),
+        ("drawn", DraftChoice::Drawn),
+    ];
+    let drafts = fields.choice("drafts", &drafts)?.unwrap_or_default();
     let choice = TokenChoice {
         rule: rule.unwrap_or(match is_warm {
             true => Rule::Rejection,
@@ -149,6 +90,7 @@ pub fn choice(fields: &mut Fields) -> Result<TokenChoice, JsValue> {
         sampling,
         seed,
         log_probabilities,
+        drafts,
         ..TokenChoice::default()
     };
     match choice.check() {

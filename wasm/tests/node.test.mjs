@@ -1,12 +1,14 @@
-// The package in Node, on Dawn (npm `webgpu`). SUNFLECK_TINY names the model of web-demo/tests/tiny-model.mjs,
+// The package in Node, on Dawn (npm `webgpu`), with grammars. SUNFLECK_TINY names the model of web-demo/tests/tiny-model.mjs,
 // SUNFLECK_EXPECTED what the native program generated with it.
 
 import assert from 'node:assert/strict';
 import { openAsBlob } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import test, { after, before } from 'node:test';
-import * as sunfleck from 'sunfleck';
+import * as small from 'sunfleck';
+import * as sunfleck from 'sunfleck/grammar';
 import { create, globals } from 'webgpu';
+import { tinyDrafter } from './tiny-drafters.mjs';
 
 Object.assign(globalThis, globals);
 const { Attention, Device, DraftTree, Generator, Verify, lengths } = sunfleck;
@@ -157,6 +159,93 @@ test('greedy tokens do not depend on subgroups or run-time checks', async () => 
     same.dispose();
     other.gpuDevice.destroy();
   }
+});
+
+test('trained drafters load and change no greedy token, alone, after look-up and held to trees', async () => {
+  const maxTokens = expected.tokens.length;
+  for (const [kind, options] of [['mtp', { nodes: 8 }], ['medusa', { nodes: 8 }], ['exit', { layers: 1, tokens: 3 }]]) {
+    await generator.loadDrafter({ kind, weights: tinyDrafter(kind), ...options });
+    for (const how of [{ drafter: kind }, { drafter: `ngram+${kind}` }, { drafter: kind, tree: { chain: 2 } }, { drafter: kind, tree: { nodes: 6 } }]) {
+      const drafts = [];
+      const onStep = ({ draft }) => draft && drafts.push(draft.tokens.length);
+      const answer = generator.generate(prompt, { raw: true, maxTokens, onStep, ...how });
+      assert.equal(await answer.text(), expected.text, JSON.stringify(how));
+      const result = await answer.result;
+      assert.deepEqual(result.tokenIds, expected.tokens, JSON.stringify(how));
+      assert.ok(result.drafted > 0, JSON.stringify(how));
+      const most = how.tree?.nodes ?? how.tree?.chain + 1;
+      if (how.tree) assert.ok(drafts.every((nodes) => nodes <= most), `${drafts} of ${JSON.stringify(how)}`);
+    }
+  }
+  assert.deepEqual(generator.describe().drafters, ['mtp', 'medusa', 'exit']);
+  await assert.rejects(generator.loadDrafter({ kind: 'luck', weights: tinyDrafter('exit') }), sunfleck.ArgumentError);
+  await assert.rejects(generator.loadDrafter({ kind: 'exit', weights: tinyDrafter('mtp') }), sunfleck.ModelError);
+  await assert.rejects(generator.generate(prompt, { drafter: 'ngram+luck' }).text(), sunfleck.ArgumentError);
+  await assert.rejects(generator.generate(prompt, { tree: { nodes: 0 } }).text(), sunfleck.ArgumentError);
+});
+
+test('an adaptive tree measures, says what it chose, and changes no greedy token', async () => {
+  const options = { raw: true, maxTokens: expected.tokens.length, tree: 'auto' };
+  const answer = generator.generate(prompt, options);
+  assert.equal(await answer.text(), expected.text);
+  assert.match((await answer.result).explained, /verifying +1: .* ms[^]*choice +/);
+  const plain = generator.generate(prompt, { raw: true, maxTokens: 4 });
+  await plain.text();
+  assert.equal((await plain.result).explained, null);
+  // What is not measured yet would forget the sequence.
+  await assert.rejects(generator.generate('again', { ...options, drafter: 'exit', continue: true }).text(), /without `continue`/);
+});
+
+test('a grammar holds an answer to it, with and without drafts', async () => {
+  const write = async (grammar, more = {}) => {
+    const answer = generator.generate(prompt, { raw: true, maxTokens: 40, grammar, ...more });
+    const text = await answer.text();
+    return { text, ...(await answer.result) };
+  };
+  const pattern = '(cat|dog|the )[a-f]{3,6}!';
+  const plain = await write({ regex: pattern }, { drafter: 'none' });
+  assert.match(plain.text, new RegExp(`^${pattern}$`));
+  assert.equal(plain.finish, 'end');
+  for (const more of [{ drafter: 'ngram', matches: 3 }, { drafter: 'medusa' }]) {
+    assert.equal((await write({ regex: pattern }, more)).text, plain.text, JSON.stringify(more));
+  }
+  const schema = { type: 'object', properties: { pet: { enum: ['cat', 'dog'] }, age: { type: 'integer', minimum: 0, maximum: 9 } }, required: ['pet', 'age'], additionalProperties: false, 'x-guidance': { whitespace_flexible: false } };
+  for (const jsonSchema of [schema, JSON.stringify(schema)]) {
+    const { pet, age } = JSON.parse((await write({ jsonSchema }, { temperature: 1, seed: 3 })).text);
+    assert.ok(['cat', 'dog'].includes(pet) && Number.isInteger(age), `${pet} ${age}`);
+  }
+  await assert.rejects(write({ regex: '(a' }), sunfleck.GrammarError);
+  await assert.rejects(write({ jsonSchema: '{' }), sunfleck.GrammarError);
+  await assert.rejects(write({ pattern }), sunfleck.ArgumentError);
+});
+
+test('the build without grammars gives the same tokens, and says where grammars are', async () => {
+  const other = await small.Device.request({ gpu });
+  const same = await small.Generator.load(await tiny(), { device: other, context: 64 });
+  const answer = same.generate(prompt, { raw: true, maxTokens: expected.tokens.length });
+  assert.equal(await answer.text(), expected.text);
+  await assert.rejects(same.generate(prompt, { grammar: { regex: 'a' } }).text(), { name: 'GrammarError', message: /sunfleck\/grammar/ });
+  same.dispose();
+  other.gpuDevice.destroy();
+});
+
+test('log-probabilities are those of the whole vocabulary and of what was sampled from', async () => {
+  const seen = [];
+  const onStep = (step) => seen.push(...step.new);
+  await generator.generate(prompt, { raw: true, maxTokens: 6, temperature: 0.5, topK: 1, seed: 2, logProbabilities: 3, onStep }).text();
+  assert.equal(seen.length, 6);
+  for (const { id, logProbability, processedLogProbability, probability, likeliest } of seen) {
+    assert.deepEqual([likeliest.length, likeliest[0].id], [3, id]);
+    // Two kernels that sum up the vocabulary in orders of their own.
+    assert.ok(Math.abs(likeliest[0].logProbability - logProbability) < 1e-5);
+    assert.ok(likeliest[0].logProbability >= likeliest[1].logProbability && likeliest[1].logProbability >= likeliest[2].logProbability);
+    assert.ok(logProbability < 0 && Math.abs(Math.exp(logProbability) - probability) < 1e-6);
+    // The one token that is left is certain.
+    assert.ok(Math.abs(processedLogProbability) < 1e-5, `${processedLogProbability}`);
+  }
+  const none = [];
+  await generator.generate(prompt, { raw: true, maxTokens: 2, onStep: (step) => none.push(...step.new) }).text();
+  assert.ok(none.every(({ logProbability }) => logProbability === null));
 });
 
 test('a seed gives one text, and probabilities come with each step', async () => {

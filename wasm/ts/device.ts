@@ -20,6 +20,7 @@ export interface DeviceOptions {
   floor?: boolean;
   /** Keep the compiler's run-time checks in kernels, to rule them out while looking for a fault. */
   checked?: boolean;
+  unrolled?: boolean;
   /** Whether the adapter is a CPU. Default: as its description says. */
   software?: boolean;
 }

@@ -76,6 +76,13 @@ export class GenerateError extends SunfleckError {
   }
 }
 
+/** A grammar that is none, that can't be used, or that this build does not know. */
+export class GrammarError extends SunfleckError {
+  constructor(message: string) {
+    super('grammar', message);
+  }
+}
+
 /** A download that could not be finished. Bytes that arrived are kept where the cache is on. */
 export class DownloadError extends SunfleckError {
   /** HTTP status, where the server answered. */
@@ -111,6 +118,7 @@ const byCode: Record<string, new (message: string) => SunfleckError> = {
   attention: AttentionError,
   generate: GenerateError,
   gpu: GpuError,
+  grammar: GrammarError,
   model: ModelError,
   tree: TreeError,
   verify: VerifyError,

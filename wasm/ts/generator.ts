@@ -24,14 +24,23 @@ export interface LoadProgress {
   resumed: number;
 }
 
-/** The weights of an MTP module, a drafter that was trained for the model. */
-export interface MtpOptions {
+/** A drafter with weights that were trained for the model. */
+export type TrainedDrafter = 'mtp' | 'medusa' | 'exit';
+
+/** The weights of a trained drafter, and how it drafts. */
+export interface DrafterOptions {
+  /** `mtp`: one more layer on the model's features; `medusa`: heads on its last feature; `exit`: its own first layers. */
+  kind: TrainedDrafter;
   /** The safetensors file. */
   weights: Uint8Array | ArrayBuffer;
   /** Tokens that can be drafted; default all. The most frequent few thousand make drafting cheaper. */
   vocabulary?: readonly number[] | Uint32Array;
-  /** Drafted tokens of a chain, 1 to 64. Default 4. */
+  /** Drafted tokens of a chain of `mtp` or `exit`, 1 to 64. Default 4. */
   tokens?: number;
+  /** Nodes of a tree of `mtp` (default 1: chains only) or `medusa` (default as many as a step has room for). */
+  nodes?: number;
+  /** Layers that draft, of `exit`; the weights need an exit after as many. Default 6. */
+  layers?: number;
 }
 
 export interface LoadOptions {
@@ -53,8 +62,8 @@ export interface LoadOptions {
   page?: number;
   /** Most drafted tokens in one step. Default 15. */
   maxDraft?: number;
-  /** Loads this drafter too. */
-  mtp?: MtpOptions;
+  /** Loads these drafters too. */
+  drafters?: readonly DrafterOptions[];
 }
 
 /** Shape and memory of a model. */
@@ -72,16 +81,27 @@ export interface ModelDescription {
   gpuBytes: number;
   /** Whether it has a chat template. */
   chat: boolean;
-  /** Whether an MTP drafter is loaded. */
-  mtp: boolean;
+  /** Trained drafters that are loaded. */
+  drafters: TrainedDrafter[];
 }
 
 export interface GenerateOptions extends Sampling, RuleOptions {
   /** Most tokens of the answer. Default 256. */
   maxTokens?: number;
   signal?: AbortSignal;
-  /** Who proposes tokens. Default `ngram`. A drafter never changes a greedy answer, nor the law of a sampled one. */
-  drafter?: 'none' | 'ngram' | 'mtp' | 'ngram+mtp';
+  /**
+   * Who proposes tokens. Default `ngram`: what followed the last tokens when they occurred before. After `ngram+` the
+   * trained one drafts where that finds less than two tokens. No drafter changes the law of a sampled answer, and drafted
+   * chains never change a greedy one.
+   */
+  drafter?: 'none' | 'ngram' | TrainedDrafter | `ngram+${TrainedDrafter}`;
+  /**
+   * How much is drafted. Default: as much as the drafter likes. `auto`: what pays, which may be nothing, by costs that
+   * are measured once for each drafter (some seconds, more on a slow device) and by how often drafts were kept.
+   */
+  tree?: 'auto' | { chain: number } | { nodes: number };
+  /** What the whole answer may be: one that matches a regular expression, or JSON of a schema (as JSON or its text). */
+  grammar?: { regex: string } | { jsonSchema: object | string };
   /** Most tokens of one continuation that `ngram` drafts. Default 8. */
   draftTokens?: number;
   /** Continuations that `ngram` follows: more than 1 drafts a tree. Default 1. */
@@ -99,8 +119,16 @@ export interface GenerateOptions extends Sampling, RuleOptions {
   raw?: boolean;
   /** Go on after the last answer. */
   continue?: boolean;
-  /** Give `onStep` the probability of each token under the model. Costs some time in greedy answers. */
-  logProbabilities?: boolean;
+  /**
+   * Give `onStep` the log-probabilities of each token, and with a number also those of as many of the likeliest tokens in
+   * its place, at most 32. Costs some time in greedy answers.
+   */
+  logProbabilities?: boolean | number;
+  /**
+   * How drafters that can draw by chance choose the tokens of a chain, where the rule is one of sampling: the likeliest
+   * (default), or `drawn` at the temperature of the text.
+   */
+  drafts?: 'likeliest' | 'drawn';
   /** Hears of each step: its draft, and what was kept of it. */
   onStep?: (step: StepReport) => void;
 }
@@ -148,9 +176,23 @@ export interface StepDraft {
   seconds: { draft: number; verify: number };
 }
 
+/** A token of an answer; the numbers are there with `logProbabilities`. */
+export interface NewToken {
+  id: number;
+  text: string | null;
+  /** Under the softmax of the model's logits as they are; natural logarithm. */
+  logProbability: number | null;
+  /** Under the distribution that was sampled from: after penalties, grammar, temperature and cuts. */
+  processedLogProbability: number | null;
+  /** `exp(logProbability)`. */
+  probability: number | null;
+  /** The likeliest tokens in its place by the model's logits, where `logProbabilities` is their number. */
+  likeliest: { id: number; text: string | null; logProbability: number; processedLogProbability: number }[] | null;
+}
+
 export interface StepReport extends Counts {
   /** Tokens since the last report. */
-  new: { id: number; text: string | null; probability: number | null }[];
+  new: NewToken[];
   /** Missing for the first token, which the prompt gave. */
   draft?: StepDraft;
 }
@@ -159,6 +201,8 @@ export interface AnswerResult extends Counts {
   /** `end`: the model ended it; `stop`: a stop text; `length`: `maxTokens`; `context`: the context is full. */
   finish: 'end' | 'stop' | 'length' | 'context' | 'cancelled';
   tokenIds: number[];
+  /** With `tree: 'auto'`: what was measured, counted and chosen, and why. */
+  explained: string | null;
 }
 
 /** A model on the GPU with its tokenizer and one sequence. */
@@ -186,7 +230,7 @@ export class Generator {
    * download goes on where it ended (in a worker; a page keeps complete files only).
    */
   static async load(model: ModelSource, options: LoadOptions = {}): Promise<Generator> {
-    const { signal, onProgress, cache = true, sha256, fetch, mtp, context, kv, page, maxDraft } = options;
+    const { signal, onProgress, cache = true, sha256, fetch, drafters = [], context, kv, page, maxDraft } = options;
     signal?.throwIfAborted();
     const device = options.device ?? (await Device.request());
     const begun = performance.now();
@@ -233,27 +277,28 @@ export class Generator {
       const [state, hash]: [CacheState, string | undefined] =
         source instanceof Download ? [source.cache, source.sha256] : [{ state: 'off', resumed: 0 }, undefined];
       const generator = new Generator(device, inner, source, state, hash);
-      if (mtp) await generator.loadMtp(mtp);
+      for (const drafter of drafters) await generator.loadDrafter(drafter);
       if (source instanceof Download && (await source.release())) generator.source = undefined;
       report();
       return generator;
     } catch (error) {
       stop.abort(error);
       if (inner) release(inner);
+      if (opened.source instanceof Download) void opened.source.release();
       throw signal?.aborted ? signal.reason : error;
     } finally {
       signal?.removeEventListener('abort', passOn);
     }
   }
 
-  /** Loads a drafter that was trained for this model. */
-  async loadMtp({ weights, vocabulary = [], ...options }: MtpOptions): Promise<void> {
+  /** Loads a drafter that was trained for this model. The rows of its vocabulary are read from the model's file again. */
+  async loadDrafter({ kind, weights, vocabulary = [], ...options }: DrafterOptions): Promise<void> {
     const source = this.source;
-    if (!source) throw new GenerateError('the model file is no longer at hand; give `mtp` to `Generator.load`');
+    if (!source) throw new GenerateError('the model file is no longer at hand; give `drafters` to `Generator.load`');
+    const bytes = new Uint8Array(weights);
     await this.alone(() =>
       settle(
-        () =>
-          this.inner.loadMtp(this.device.inner, source, new Uint8Array(weights), Uint32Array.from(vocabulary), json('the options of the MTP drafter', options)),
+        () => this.inner.loadDrafter(this.device.inner, source, kind, bytes, Uint32Array.from(vocabulary), json('the options of the drafter', options)),
         this.device.failed,
       ),
     );

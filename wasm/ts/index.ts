@@ -23,6 +23,7 @@ export {
   DownloadError,
   GenerateError,
   GpuError,
+  GrammarError,
   ModelError,
   SunfleckError,
   TreeError,
@@ -34,16 +35,18 @@ export {
   Generator,
   type AnswerResult,
   type Counts,
+  type DrafterOptions,
   type GenerateOptions,
   type LoadOptions,
   type LoadProgress,
   type ModelDescription,
   type ModelSource,
-  type MtpOptions,
+  type NewToken,
   type Origin,
   type Piece,
   type StepDraft,
   type StepReport,
+  type TrainedDrafter,
 } from './generator.js';
 export { init, type WasmSource } from './init.js';
 export { DraftTree, type DrawKind, type TreeDrawing } from './tree.js';

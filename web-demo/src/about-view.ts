@@ -1,5 +1,5 @@
 // What this device is, and what was chosen for it.
-import type { ModelDescription } from 'sunfleck';
+import type { ModelDescription } from 'sunfleck/grammar';
 import { byId, bytes, make } from './dom.js';
 import type { Engine } from './engine.js';
 import type { Complain } from './model-card.js';

@@ -1,7 +1,7 @@
 // Live charts of the last steps.
 import uPlot from 'uplot';
 import 'uplot/dist/uPlot.min.css';
-import type { StepReport } from 'sunfleck';
+import type { StepReport } from 'sunfleck/grammar';
 import { byId } from './dom.js';
 
 const STEPS = 60;
@@ -56,7 +56,7 @@ class Chart {
         legend: { show: false },
         cursor: { show: false },
         padding: [8, 4, 0, 0],
-        scales: { x: { time: false, range: (_, least, most) => [least - 0.6, most + 0.6] }, y: { range: (_, __, most) => [0, Math.max(most * 1.1, 1e-3)] } },
+        scales: { x: { time: false, range: (_, least, most) => [least - 0.6, most + 0.6] }, y: { range: (_, __, most) => [0, Math.max(most * 1.1, 1)] } },
         axes: [
           { ...axis, grid: { show: false }, size: 20, values: (_, values) => values.map((v) => (Number.isInteger(v) ? String(v) : '')) },
           { ...axis, size: 34, space: 26 },

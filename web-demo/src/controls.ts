@@ -1,5 +1,5 @@
 // What a visitor can set, with sensible defaults.
-import type { GenerateRequest } from './protocol.js';
+import type { DrafterOffer, GenerateRequest } from './protocol.js';
 import { byId, make } from './dom.js';
 
 export interface Settings {
@@ -14,6 +14,7 @@ interface Field {
   options?: [value: string, text: string][];
   number?: { min: number; max: number; step: number };
   value: string;
+  text?: boolean;
   reload?: boolean;
   check?: boolean;
 }
@@ -25,7 +26,11 @@ const FIELDS: Field[] = [
     options: [
       ['ngram', 'n-gram look-up'],
       ['mtp', 'MTP module'],
+      ['medusa', 'Medusa heads'],
+      ['exit', 'early exit'],
       ['ngram+mtp', 'n-gram, else MTP'],
+      ['ngram+medusa', 'n-gram, else Medusa'],
+      ['ngram+exit', 'n-gram, else early exit'],
       ['none', 'none: plain decoding'],
     ],
     value: 'ngram',
@@ -33,15 +38,17 @@ const FIELDS: Field[] = [
   {
     id: 'tree',
     label: 'Draft',
-    hint: 'continuations × tokens, of n-gram look-up',
+    hint: 'auto: what pays here; measured first',
     options: [
-      ['1x8', 'chain of up to 8'],
-      ['1x4', 'chain of up to 4'],
-      ['1x15', 'chain of up to 15'],
-      ['3x5', 'tree, 3 × 5'],
-      ['5x3', 'tree, 5 × 3'],
+      ['', 'as much as the drafter likes'],
+      ['auto', 'auto'],
+      ['chain:4', 'chains of up to 4'],
+      ['chain:8', 'chains of up to 8'],
+      ['chain:15', 'chains of up to 15'],
+      ['nodes:8', 'trees of up to 8 nodes'],
+      ['nodes:16', 'trees of up to 16 nodes'],
     ],
-    value: '1x8',
+    value: '',
   },
   {
     id: 'rule',
@@ -61,6 +68,17 @@ const FIELDS: Field[] = [
   { id: 'temperature', label: 'Temperature', hint: '0 takes the likeliest token', number: { min: 0, max: 2, step: 0.1 }, value: '0' },
   { id: 'top-p', label: 'Top-p', number: { min: 0.05, max: 1, step: 0.05 }, value: '1' },
   { id: 'seed', label: 'Seed', number: { min: 0, max: 4294967295, step: 1 }, value: '1' },
+  {
+    id: 'grammar-kind',
+    label: 'Grammar',
+    options: [
+      ['', 'none'],
+      ['regex', 'regular expression'],
+      ['jsonSchema', 'JSON schema'],
+    ],
+    value: '',
+  },
+  { id: 'grammar', label: 'Expression or schema', hint: 'the whole answer matches it', text: true, value: '' },
   { id: 'max-tokens', label: 'Most tokens', number: { min: 1, max: 4000, step: 1 }, value: '128' },
   {
     id: 'kv',
@@ -80,7 +98,10 @@ const FIELDS: Field[] = [
   { id: 'probabilities', label: 'Show probabilities', check: true, value: 'on' },
 ];
 
+const TRAINED = /(mtp|medusa|exit)$/;
+
 export class Controls {
+  private trained: DrafterOffer[] = [];
   private readonly inputs = new Map<string, HTMLInputElement | HTMLSelectElement>();
 
   constructor(private readonly onReload: () => void) {
@@ -92,6 +113,8 @@ export class Controls {
         input = make('select', { id }, ...field.options.map(([value, text]) => make('option', { value, selected: value === field.value }, text)));
       } else if (field.check) {
         input = make('input', { id, type: 'checkbox', checked: field.value === 'on' });
+      } else if (field.text) {
+        input = make('input', { id, type: 'text', value: field.value, autocomplete: 'off', spellcheck: 'false' });
       } else {
         input = make('input', { id, type: 'number', inputmode: 'decimal', value: field.value, ...field.number });
       }
@@ -105,11 +128,16 @@ export class Controls {
     }
   }
 
-  /** Only drafters that are loaded can be chosen. */
-  offerMtp(there: boolean): void {
+  /** Trained drafters can be chosen where their weights are. */
+  offer(drafters: DrafterOffer[]): void {
+    this.trained = drafters;
     const select = this.inputs.get('drafter') as HTMLSelectElement;
-    for (const option of select.options) option.disabled = option.value.includes('mtp') && !there;
+    for (const option of select.options) option.disabled = TRAINED.test(option.value) && !this.offered(option.value);
     if (select.selectedOptions[0]?.disabled) select.value = 'ngram';
+  }
+
+  private offered(drafter: string): DrafterOffer | undefined {
+    return this.trained.find(({ kind }) => drafter.endsWith(kind));
   }
 
   set(id: string, value: string | boolean): void {
@@ -127,11 +155,9 @@ export class Controls {
       const { min, max } = field.number!;
       return Number.isFinite(given) ? Math.min(max, Math.max(min, given)) : Number(field.value);
     };
-    const [matches, draftTokens] = value('tree').split('x').map(Number) as [number, number];
+    const drafter = value('drafter');
     const generate: Settings['generate'] = {
-      drafter: value('drafter') as NonNullable<GenerateRequest['drafter']>,
-      matches,
-      draftTokens,
+      drafter: drafter as NonNullable<GenerateRequest['drafter']>,
       temperature: number('temperature'),
       topP: number('top-p'),
       seed: Math.round(number('seed')),
@@ -139,6 +165,15 @@ export class Controls {
       raw: checked('raw'),
       logProbabilities: checked('probabilities'),
     };
+    const trained = TRAINED.test(drafter) ? this.offered(drafter) : undefined;
+    if (trained) generate.trained = trained;
+    const [bound, size] = value('tree').split(':');
+    if (bound === 'auto') generate.tree = 'auto';
+    else if (bound === 'chain') generate.tree = { chain: Number(size) };
+    else if (bound === 'nodes') generate.tree = { nodes: Number(size) };
+    const [kind, text] = [value('grammar-kind'), value('grammar')];
+    if (kind === 'regex') generate.grammar = { regex: text };
+    else if (kind === 'jsonSchema') generate.grammar = { jsonSchema: text };
     const rule = value('rule');
     if (rule) generate.rule = rule as NonNullable<GenerateRequest['rule']>;
     return { generate, load: { kv: value('kv') as Settings['load']['kv'], context: Math.round(number('context')) } };

@@ -1,5 +1,5 @@
 // Benchmarks on the visitor's GPU.
-import type { ModelDescription } from 'sunfleck';
+import type { ModelDescription } from 'sunfleck/grammar';
 import { byId, make } from './dom.js';
 import type { Engine } from './engine.js';
 import type { Complain } from './model-card.js';

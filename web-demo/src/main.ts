@@ -19,6 +19,7 @@ function complain(error: unknown, retry?: { label: string; run: () => void }): v
     download: 'The download failed',
     checksum: 'The file is damaged',
     gpu: 'The GPU refused',
+    grammar: 'This grammar can’t be used',
     defect: 'A defect of Sunfleck',
   };
   const code = error instanceof EngineError ? error.code : 'other';
@@ -44,7 +45,7 @@ const about = new AboutView(engine, complain, () => model.deviceChanged());
 const views = [new WriteView(engine, controls, model, complain), new RaceView(engine, controls, model, complain), new KernelsView(engine, complain), about];
 
 model.onChange((loaded) => {
-  controls.offerMtp(loaded?.mtp ?? false);
+  controls.offer(loaded ? model.drafters : []);
   for (const view of views) view.modelChanged(loaded);
 });
 

@@ -1,12 +1,12 @@
 // The line on top: which model, where it came from, how far it is loaded.
 import { byId, bytes, seconds } from './dom.js';
-import type { Engine, EngineError } from './engine.js';
-import type { DeviceReport, LoadReport, LoadRequest } from './protocol.js';
-import type { LoadProgress, ModelDescription } from 'sunfleck';
+import { EngineError, type Engine } from './engine.js';
+import type { DeviceReport, DrafterOffer, LoadReport, LoadRequest } from './protocol.js';
+import type { LoadProgress, ModelDescription } from 'sunfleck/grammar';
 
 interface Offer {
   models: { name: string; url: string; bytes: number }[];
-  mtp: { weights: string; vocabulary: string } | null;
+  drafters: DrafterOffer[];
 }
 
 /** Milliseconds within which a second loss is not answered by loading again: what loses devices may be the model. */
@@ -16,7 +16,7 @@ export type Complain = (error: unknown, retry?: { label: string; run: () => void
 
 export class ModelCard {
   model: ModelDescription | undefined;
-  private offer: Offer = { models: [], mtp: null };
+  private offer: Offer = { models: [], drafters: [] };
   private source: string | File | undefined;
   private listeners: ((model: ModelDescription | undefined) => void)[] = [];
   private loading: AbortController | undefined;
@@ -96,8 +96,13 @@ export class ModelCard {
     if (!hadModel || !this.source) return;
     const { source } = this;
     const again = error.code === 'device-lost' && (before === undefined || this.lastLost - before > LOST_AGAIN);
-    if (again) void this.load(source);
-    this.complain(error, again ? undefined : { label: 'Get a device and load again', run: () => void this.load(source) });
+    if (!again) {
+      this.complain(error, { label: 'Get a device and load again', run: () => void this.load(source) });
+      return;
+    }
+    void this.load(source);
+    const message = 'A driver’s reset, sleep or another page can cause that. The model is being loaded on another device.';
+    this.complain(new EngineError({ name: error.name, code: error.code, message }));
   }
 
   async reload(): Promise<void> {
@@ -118,7 +123,7 @@ export class ModelCard {
     try {
       const report = await this.engine.call(
         'load',
-        { source, ...this.settings(), mtp: typeof source === 'string' ? this.absolute(this.offer.mtp) : null },
+        { source, ...this.settings() },
         { signal: loading.signal, hear: (event) => event.kind === 'progress' && this.progress(event.progress) },
       );
       this.loaded(report);
@@ -135,10 +140,11 @@ export class ModelCard {
     }
   }
 
-  private absolute(mtp: Offer['mtp']): Offer['mtp'] {
-    if (!mtp) return null;
+  /** Trained drafters for the model that is loaded: of this host's models only. */
+  get drafters(): DrafterOffer[] {
+    if (typeof this.source !== 'string') return [];
     const full = (url: string) => new URL(url, document.baseURI).href;
-    return { weights: full(mtp.weights), vocabulary: full(mtp.vocabulary) };
+    return this.offer.drafters.map(({ kind, weights, vocabulary }) => ({ kind, weights: full(weights), vocabulary: full(vocabulary) }));
   }
 
   private describeOffer(kept: { url: string; complete: boolean }[], device: DeviceReport): void {
@@ -175,7 +181,7 @@ export class ModelCard {
     byId('model-dot').className = 'dot ready';
     if (model.name) byId('model-title').textContent = model.name;
     const status = byId('model-status');
-    status.textContent = `Ready in ${seconds(time)}, ${from}. ${model.layers} layers, ${bytes(model.gpuBytes)} on the GPU${model.mtp ? ', with its MTP drafter' : ''}.`;
+    status.textContent = `Ready in ${seconds(time)}, ${from}. ${model.layers} layers, ${bytes(model.gpuBytes)} on the GPU.`;
     status.dataset['cache'] = cache.state;
     this.set(model);
   }

@@ -1,5 +1,5 @@
 // What page and worker say to each other.
-import type { AnswerResult, CacheState, Capabilities, GenerateOptions, LoadProgress, ModelDescription, Origin, StepReport } from 'sunfleck';
+import type { AnswerResult, CacheState, Capabilities, GenerateOptions, LoadProgress, ModelDescription, Origin, StepReport, TrainedDrafter } from 'sunfleck/grammar';
 
 export interface DeviceReport {
   adapter: Record<string, string>;
@@ -14,7 +14,14 @@ export interface LoadRequest {
   source: string | File;
   kv: 'f32' | 'f16' | 'q8' | 'q4';
   context: number;
-  mtp?: { weights: string; vocabulary: string } | null;
+}
+
+/** Where the weights of a trained drafter are. */
+export interface DrafterOffer {
+  kind: TrainedDrafter;
+  weights: string;
+  /** Token ids, the most frequent first. */
+  vocabulary: string;
 }
 
 export interface LoadReport {
@@ -24,7 +31,11 @@ export interface LoadReport {
   seconds: number;
 }
 
-export type GenerateRequest = Omit<GenerateOptions, 'signal' | 'onStep'> & { prompt: string };
+export type GenerateRequest = Omit<GenerateOptions, 'signal' | 'onStep'> & {
+  prompt: string;
+  /** The trained drafter that is asked for: it is loaded where it is not yet. */
+  trained?: DrafterOffer;
+};
 
 export type Explained = { title: string; text: string }[];
 
@@ -74,6 +85,8 @@ export interface Calls {
 /** What a call tells before it is answered. */
 export type Event =
   | { kind: 'progress'; progress: LoadProgress }
+  /** What an answer waits for. */
+  | { kind: 'waiting'; what: string }
   | { kind: 'pieces'; pieces: { text: string; origin: Origin }[] }
   | { kind: 'step'; step: StepReport; at: number }
   | { kind: 'bench'; row: BenchRow }

@@ -1,5 +1,5 @@
 // Plain against speculative decoding, on the same prompt with the same seed.
-import type { AnswerResult, ModelDescription } from 'sunfleck';
+import type { AnswerResult, ModelDescription } from 'sunfleck/grammar';
 import type { Controls } from './controls.js';
 import { byId, seconds } from './dom.js';
 import type { Engine } from './engine.js';

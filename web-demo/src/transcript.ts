@@ -1,5 +1,5 @@
 // Streamed text, coloured by how each token came about.
-import type { Origin } from 'sunfleck';
+import type { Origin } from 'sunfleck/grammar';
 import { make } from './dom.js';
 
 export class Transcript {

@@ -1,5 +1,5 @@
 // The draft tree of the last step: root on the left, the kept path and the bonus token marked.
-import type { StepDraft } from 'sunfleck';
+import type { StepDraft } from 'sunfleck/grammar';
 import { make, onFrame, svg } from './dom.js';
 
 const CHARACTER = 7.6;

@@ -1,7 +1,7 @@
 // All GPU and WebAssembly work, away from the page's thread.
-import { Attention, Device, Generator, SunfleckError, cachedModels, removeCachedModel } from 'sunfleck';
+import { Attention, Device, Generator, SunfleckError, cachedModels, removeCachedModel } from 'sunfleck/grammar';
 import { bench } from './bench/bench.js';
-import type { Calls, DeviceReport, Event, FromWorker, ToWorker, WireError } from './protocol.js';
+import type { Calls, DeviceReport, DrafterOffer, Event, FromWorker, ToWorker, WireError } from './protocol.js';
 
 let device: Device | undefined;
 let deviceIsFloor = false;
@@ -44,12 +44,25 @@ function describe(current: Device): DeviceReport {
   return report;
 }
 
+/** Tokens that trained drafters may draft: the most frequent ones. */
+const DRAFT_VOCABULARY = 8192;
+
+async function loadDrafter(model: Generator, { kind, weights, vocabulary }: DrafterOffer, signal: AbortSignal): Promise<void> {
+  const [file, ranks] = await Promise.all([fetch(weights, { signal }), fetch(vocabulary, { signal })]);
+  for (const { ok, url, status } of [file, ranks]) {
+    if (!ok) throw new SunfleckError('download', `${url} answered ${status}`);
+  }
+  const frequent = ((await ranks.json()) as number[]).slice(0, DRAFT_VOCABULARY);
+  // Trees of an MTP module where the controls ask for them; a chain is one path of them.
+  await model.loadDrafter({ kind, weights: await file.arrayBuffer(), vocabulary: frequent, ...(kind === 'mtp' ? { nodes: 16 } : {}) });
+}
+
 const handlers: Handlers = {
   async device({ floor }) {
     return describe(await currentDevice(floor));
   },
 
-  async load({ source, kv, context, mtp }, { signal, tell }) {
+  async load({ source, kv, context }, { signal, tell }) {
     const current = await currentDevice();
     generator?.dispose();
     generator = undefined;
@@ -68,28 +81,18 @@ const handlers: Handlers = {
         tell({ kind: 'progress', progress });
       },
     });
-    if (mtp) {
-      try {
-        const [weights, ranks] = await Promise.all([fetch(mtp.weights, { signal }), fetch(mtp.vocabulary, { signal })]);
-        if (!weights.ok || !ranks.ok) throw new Error('not there');
-        const vocabulary = ((await ranks.json()) as number[]).slice(0, 8192);
-        await loaded.loadMtp({ weights: await weights.arrayBuffer(), vocabulary, tokens: 4 });
-      } catch (error) {
-        if (signal.aborted) {
-          loaded.dispose();
-          throw signal.reason;
-        }
-        // The model works without it; the page offers the drafter only where it was loaded.
-        console.warn('the MTP drafter was not loaded:', error);
-      }
-    }
     generator = loaded;
     const report = { model: loaded.describe(), cache: { ...loaded.cache }, seconds: (performance.now() - begun) / 1000 };
     return loaded.sha256 === undefined ? report : { ...report, sha256: loaded.sha256 };
   },
 
-  async generate({ prompt, ...options }, { signal, tell }) {
+  async generate({ prompt, trained, ...options }, { signal, tell }) {
     if (!generator) throw new SunfleckError('generate', 'no model is loaded');
+    if (trained && !generator.describe().drafters.includes(trained.kind)) {
+      tell({ kind: 'waiting', what: 'Loading the drafter …' });
+      await loadDrafter(generator, trained, signal);
+    }
+    if (options.tree === 'auto') tell({ kind: 'waiting', what: 'Measuring what drafts cost here, once for each drafter; then reading the prompt …' });
     let pieces: Extract<Event, { kind: 'pieces' }>['pieces'] = [];
     let told = performance.now();
     const flush = () => {

@@ -1,5 +1,5 @@
 // Prompt, answer, tree and charts.
-import type { AnswerResult, ModelDescription, StepReport } from 'sunfleck';
+import type { AnswerResult, ModelDescription, StepReport } from 'sunfleck/grammar';
 import { Charts } from './charts.js';
 import type { Controls } from './controls.js';
 import { byId, make, onFrame, seconds } from './dom.js';
@@ -66,6 +66,7 @@ export class WriteView {
     this.transcript.begin(generate.raw ? this.prompt.value : '');
     this.tree.clear();
     this.charts.clear();
+    this.explain(null);
     byId('tree-note').textContent = 'step –';
     for (const id of ['stat-speed', 'stat-kept', 'stat-accepted', 'stat-first']) byId(id).textContent = '–';
     byId('summary').textContent = 'Reading the prompt …';
@@ -78,10 +79,12 @@ export class WriteView {
           hear: (event) => {
             if (event.kind === 'pieces') this.transcript.push(event.pieces);
             if (event.kind === 'step') this.step(event.step);
+            if (event.kind === 'waiting') byId('summary').textContent = event.what;
           },
         },
       );
       byId('summary').textContent = summary(result);
+      this.explain(result.explained);
     } catch (error) {
       if (running.signal.aborted) byId('summary').textContent = 'Stopped.';
       else if (error instanceof EngineError && error.code === 'device-lost') byId('summary').textContent = 'The device was lost.';
@@ -93,6 +96,13 @@ export class WriteView {
       this.running = undefined;
       this.busy(false);
     }
+  }
+
+  /** What an adaptive tree chose, and why. */
+  private explain(text: string | null): void {
+    const box = byId('explained');
+    box.hidden = !text;
+    box.querySelector('pre')!.textContent = text ?? '';
   }
 
   private busy(busy: boolean): void {

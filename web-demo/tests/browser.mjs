@@ -10,6 +10,7 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import puppeteer from 'puppeteer-core';
+import { tinyDrafter } from '../../wasm/tests/tiny-drafters.mjs';
 import { serve } from '../serve.mjs';
 
 const { values: options } = parseArgs({
@@ -45,7 +46,13 @@ async function launch(webgpu) {
   return puppeteer.launch({ ...common, args: ['--no-sandbox', ...quiet, ...(webgpu ? gpu : ['--disable-features=WebGPU', '--disable-gpu'])] });
 }
 
-const server = await serve({ root, model: path.resolve(options.model) });
+// A drafter for the model of random numbers, with the tokens it may draft.
+const drafters = path.join(home, 'drafters');
+await mkdir(drafters);
+await writeFile(path.join(drafters, 'medusa.safetensors'), tinyDrafter('medusa'));
+await writeFile(path.join(drafters, 'token_rank.json'), JSON.stringify(Array.from({ length: 256 }, (_, i) => i + 3)));
+
+const server = await serve({ root, model: path.resolve(options.model), drafters: options.brief ? undefined : drafters });
 let passed = 0;
 const failures = [];
 
@@ -242,14 +249,50 @@ try {
     await test('sampling with a tree: one seed gives one text', async () => {
       const answers = [];
       for (const seed of ['7', '7', '8']) {
-        for (const [id, value] of [['set-temperature', '1'], ['set-tree', '3x5'], ['set-probabilities', true], ['set-seed', seed]]) await set(page, id, value);
+        for (const [id, value] of [['set-temperature', '1'], ['set-tree', 'nodes:16'], ['set-probabilities', true], ['set-seed', seed]]) await set(page, id, value);
         await write(page, 24);
         await idle(page);
         answers.push(await answer(page));
       }
       assert.equal(answers[0], answers[1]);
       assert.notEqual(answers[0], answers[2]);
-      for (const [id, value] of [['set-temperature', '0'], ['set-tree', '1x8']]) await set(page, id, value);
+      for (const [id, value] of [['set-temperature', '0'], ['set-tree', '']]) await set(page, id, value);
+    });
+  }
+
+  if (!options.brief) {
+    await test('a trained drafter is loaded when it is asked for, and changes nothing', async () => {
+      assert.ok(await page.$eval('#set-drafter option[value=mtp]', (option) => option.disabled));
+      await set(page, 'set-drafter', 'medusa');
+      await write(page, expected.tokens.length);
+      await idle(page);
+      assert.equal(await answer(page), expected.text);
+      assert.match(await text(page, 'tree-note'), /step \d+:/);
+      await set(page, 'set-drafter', 'ngram');
+    });
+
+    await test('an adaptive tree changes nothing, and says what it chose', async () => {
+      await set(page, 'set-tree', 'auto');
+      await write(page, expected.tokens.length);
+      await idle(page);
+      assert.equal(await answer(page), expected.text);
+      assert.match(await page.$eval('#explained pre', (element) => element.textContent), /choice/);
+      await shot(page, 'adaptive');
+      await set(page, 'set-tree', '');
+    });
+
+    await test('a grammar holds the answer, and a wrong one is told', async () => {
+      await set(page, 'set-grammar-kind', 'regex');
+      await set(page, 'set-grammar', '(yes|no) and [0-9]{2}');
+      await write(page, 20);
+      await idle(page);
+      assert.match(await answer(page), /^(yes|no) and [0-9]{2}$/);
+      await set(page, 'set-grammar', '(yes');
+      await write(page, 20);
+      await alerted(page);
+      assert.equal(await page.$eval('#alert', (element) => element.dataset.code), 'grammar');
+      await page.$eval('#alert button:last-child', (button) => button.click());
+      await set(page, 'set-grammar-kind', '');
     });
   }
 

@@ -26,11 +26,11 @@ SUNFLECK_NO_INSTALL=1 forbids apt-get; the command to run by hand is printed ins
 const HELP_TEST: &str = "\
 Usage: cargo xtask test [--full] [--web | -- FILTER...]
 
-Runs cargo fmt, clippy, test, doc and a check of the browser build, and stops at the first that fails.
-  --full       also the long tests: the whole matrix of attention cases (sets SUNFLECK_FULL=1; more than an hour), every
-               kernel through every compiler instead of a share that changes daily, and the tests of npm package and
-               demo page
-  --web        only those: package and page in Node, in a fresh project, in Chromium and in Firefox
+Runs cargo fmt, clippy, test, doc, a check of the browser build and the tests of npm package and demo page, which need
+Node; stops at the first that fails.
+  --full       also the long tests: the whole matrix of attention cases (sets SUNFLECK_FULL=1; more than an hour), and every
+               kernel through every compiler instead of a share that changes daily
+  --web        only the tests of npm package and demo page: in Node, in a fresh project, in Chromium and in Firefox
   -- FILTER    only `cargo test`, with these arguments for the test programs
 
 Tests run on lavapipe and SwiftShader where both are installed or can be (Debian, with root or sudo), otherwise
@@ -42,6 +42,9 @@ Usage: cargo xtask bench [NAME] [-- ARGUMENTS...]
 
 Runs every benchmark, or the one called NAME, with these arguments for the benchmark program, for example
 `cargo xtask bench attention -- --quick decode`: criterion's --quick, and only the cases with `decode` in their names.
+
+`web`, which runs only by name, decodes in Chromium with the npm package and with wllama (llama.cpp in WebAssembly) and
+needs Node; --tokens N, --turns N and --without-wllama make it shorter.
 
 SUNFLECK_BENCH_ADAPTER picks an adapter by a part of its name (default: the first). All print what they
 measured; `attention`, `generate` and `verify` also write JSON and an SVG plot, and `cache` JSON, to the folder

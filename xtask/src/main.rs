@@ -27,6 +27,7 @@ mod test_adapters;
 mod toolchain;
 mod verbs;
 mod vulkan_driver;
+mod web_bench;
 mod web_demo;
 mod web_package;
 mod web_tests;

@@ -16,7 +16,7 @@ const PROMPT: &str = "Once upon a time, there was a little robot who";
 const TOKENS: u32 = 24;
 
 /// Builds package and page, and runs all their tests. `model` is the demo model's file.
-pub fn run(model: &Path, full: bool) -> Result<()> {
+pub fn run(model: &Path) -> Result<()> {
     let work = repository::target_folder()?.join("web-tests");
     fs::create_dir_all(&work).with_context(|| format!("{} can't be made", work.display()))?;
     let page = web_demo::build()?;
@@ -62,15 +62,12 @@ pub fn run(model: &Path, full: bool) -> Result<()> {
             .arg(&expected);
         npm::run(&mut command)
     };
+    step("Chromium, the demo model", || {
+        whole("chromium", &browsers.chromium)
+    })?;
     step("Firefox, the demo model", || {
         whole("firefox", &browsers.firefox)
     })?;
-    // Its SwiftShader takes minutes for what lavapipe does in seconds.
-    if full {
-        step("Chromium, the demo model", || {
-            whole("chromium", &browsers.chromium)
-        })?;
-    }
     eprintln!("screenshots are in {}", shots.display());
     Ok(())
 }

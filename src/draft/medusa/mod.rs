@@ -109,8 +109,11 @@ impl MedusaDrafter {
         let vocabulary = &options.vocabulary;
         let most = |heads| paths::likeliest_paths(&rates, nodes - 1, heads, usize::MAX);
         let heads = Heads::new(gpu, decoder, gguf, source, &file, vocabulary, most).await?;
+        let bound = most(heads.count());
+        // No more candidates of a head are found than the whole tree needs: a shallower one must not ask for others.
+        paths::keep_ranks_of(&mut rates, &bound);
         Ok(MedusaDrafter {
-            bound: most(heads.count()),
+            bound,
             heads,
             rates,
             nodes,

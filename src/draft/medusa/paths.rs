@@ -44,6 +44,14 @@ pub(super) fn rank_rates(hit_rates: &[Vec<f64>]) -> Vec<Vec<f64>> {
     hit_rates.iter().map(of_head).collect()
 }
 
+/// Cuts the rates of each head to the ranks that `paths` take of it.
+pub(super) fn keep_ranks_of(rates: &mut [Vec<f64>], paths: &[Vec<usize>]) {
+    for (head, rates) in rates.iter_mut().enumerate() {
+        let ranks = paths.iter().filter_map(|path| path.get(head));
+        rates.truncate(ranks.max().map_or(0, |rank| rank + 1));
+    }
+}
+
 /// The `count` paths that are likeliest right where heads err independently of each other: at most `depth` long
 /// and of ranks below `ranks`. Each comes after its prefixes.
 pub(super) fn likeliest_paths(
@@ -139,5 +147,17 @@ mod tests {
         }
         let ours: f64 = likeliest_paths(&rates, 3, 2, 3).iter().map(value).sum();
         assert!((ours - best).abs() < 1e-12, "{ours} {best}");
+    }
+
+    #[test]
+    fn a_shallower_tree_takes_no_rank_that_the_whole_one_does_not() {
+        let mut rates = vec![vec![0.4, 0.1, 0.06, 0.04, 0.03, 0.02], vec![0.3, 0.1]];
+        let whole = likeliest_paths(&rates, 4, 2, usize::MAX);
+        let most = whole.iter().map(|path| path[0]).max().unwrap();
+        assert!(most < 3, "{whole:?}");
+        keep_ranks_of(&mut rates, &whole);
+        // One level and room for four: only what was found is there.
+        let flat = likeliest_paths(&rates, 4, 1, usize::MAX);
+        assert_eq!(flat, Vec::from_iter((0..=most).map(|rank| vec![rank])));
     }
 }

@@ -33,5 +33,10 @@ Object.assign(globalThis, { write, attend });
 
 // @ts-expect-error: a model has no such option
 void Generator.load('model.gguf', { contxt: 1 });
+void Generator.load('model.gguf', { drafters: [{ kind: 'medusa', weights: new Uint8Array(8), nodes: 16 }] }).then((generator) =>
+  generator.generate('', { drafter: 'ngram+medusa', tree: 'auto', grammar: { regex: 'yes|no' }, logProbabilities: true }).text(),
+);
+// @ts-expect-error: a size of trees that is none
+void Generator.load('model.gguf').then((generator) => generator.generate('', { tree: 'large' }));
 // @ts-expect-error: a drafter by a name that is none
 void Generator.load('model.gguf').then((generator) => generator.generate('', { drafter: 'luck' }));

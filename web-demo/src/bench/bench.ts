@@ -1,5 +1,5 @@
 // The benchmarks of the kernels tab.
-import { Attention, DraftTree, Verify, lengths, type AttentionProblem, type Device } from 'sunfleck';
+import { Attention, DraftTree, Verify, lengths, type AttentionProblem, type Device } from 'sunfleck/grammar';
 import type { BenchReport, BenchRow, Event } from '../protocol.js';
 import { fma, read } from './peaks.js';
 import { rival, type Shape } from './rival.js';

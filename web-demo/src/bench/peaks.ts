@@ -1,5 +1,5 @@
 // What the adapter can do at best: multiply-adds in registers, and a streaming read.
-import type { Device } from 'sunfleck';
+import type { Device } from 'sunfleck/grammar';
 import { compile, dispatch } from './pipeline.js';
 import type { Timer } from './timer.js';
 

@@ -1,4 +1,4 @@
-import type { Device } from 'sunfleck';
+import type { Device } from 'sunfleck/grammar';
 
 /** Compiles a kernel; the browser's message in the error where it can't. */
 export async function compile(device: Device, label: string, code: string): Promise<GPUComputePipeline> {

@@ -1,6 +1,6 @@
 // The rival: attention in three passes over a matrix of scores, the textbook's way. The kernels are those of
 // `cargo xtask bench attention`.
-import type { Device } from 'sunfleck';
+import type { Device } from 'sunfleck/grammar';
 import elements from '../../../benches/attention/naive_f32.wgsl?raw';
 import params from '../../../benches/attention/naive_params.wgsl?raw';
 import scores from '../../../benches/attention/naive_scores.wgsl?raw';

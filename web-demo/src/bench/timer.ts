@@ -1,4 +1,4 @@
-import type { Device } from 'sunfleck';
+import type { Device } from 'sunfleck/grammar';
 import { USAGE } from './pipeline.js';
 
 /** Seconds of one call, measured over many in one submission. */

@@ -6,10 +6,13 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::arguments::BenchRequest;
 use crate::repository::Target;
-use crate::{adapter, model, repository};
+use crate::{adapter, model, repository, web_bench};
 
 /// Runs one benchmark or all of them; where one generates text, the model's path is in SUNFLECK_MODEL.
 pub fn run(request: &BenchRequest) -> Result<ExitCode> {
+    if request.name.as_deref() == Some(web_bench::NAME) {
+        return web_bench::run(&request.arguments);
+    }
     let benchmarks = choose(repository::benchmarks()?, request.name.as_deref())?;
     let needs_model = benchmarks.iter().any(|benchmark| benchmark.model);
     let model = needs_model.then(model::chosen).transpose()?;
@@ -39,10 +42,8 @@ fn choose(there: Vec<Target>, wanted: Option<&str>) -> Result<Vec<Target>> {
     if let Some(found) = there.iter().find(|benchmark| benchmark.name == wanted) {
         return Ok(vec![found.clone()]);
     }
-    let names: Vec<_> = there
-        .iter()
-        .map(|benchmark| benchmark.name.as_str())
-        .collect();
+    let names = there.iter().map(|benchmark| benchmark.name.as_str());
+    let names: Vec<_> = names.chain([web_bench::NAME]).collect();
     bail!(
         "no benchmark is called {wanted:?}; there are: {}",
         names.join(", ")
@@ -69,7 +70,7 @@ mod tests {
             choose(there(), Some("x"))
                 .unwrap_err()
                 .to_string()
-                .contains("attention, generate")
+                .contains("attention, generate, web")
         );
         assert!(choose(vec![], None).is_err());
     }

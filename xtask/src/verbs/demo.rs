@@ -18,9 +18,9 @@ pub fn run(port: u16) -> Result<ExitCode> {
         .arg("--model")
         .arg(&model);
     if !model::is_named_in_environment() {
-        // The drafter was trained for the demo model and for no other.
-        let drafter = repository::root().join("models/smollm2-135m-instruct");
-        server.arg("--drafter").arg(drafter);
+        // The drafters were trained for the demo model and for no other.
+        let drafters = repository::root().join("models/smollm2-135m-instruct");
+        server.arg("--drafters").arg(drafters);
     }
     eprintln!("open this address in a browser with WebGPU; Ctrl-C stops the server");
     let status = server

@@ -14,7 +14,7 @@ use crate::{compilers, model, repository, test_adapters, toolchain, web_tests};
 pub fn run(request: &TestRequest) -> Result<ExitCode> {
     let start = Instant::now();
     if request.web {
-        web_tests::run(&model::chosen()?, request.full)?;
+        web_tests::run(&model::chosen()?)?;
         return Ok(ExitCode::SUCCESS);
     }
     let only_tests = !request.filter.is_empty();
@@ -61,8 +61,8 @@ pub fn run(request: &TestRequest) -> Result<ExitCode> {
         }
         eprintln!("{name}: passed in {seconds:.1} s");
     }
-    if !only_tests && request.full {
-        web_tests::run(&model, true)?;
+    if !only_tests {
+        web_tests::run(&model)?;
     }
     eprintln!(
         "every check passed in {:.1} s",
