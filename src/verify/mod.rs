@@ -83,6 +83,7 @@ mod sampling;
 mod top;
 mod verdict;
 pub mod walkthrough;
+mod waves;
 mod windows;
 
 pub use advance::{Advance, RingError, RingTokens, TokenRing};
