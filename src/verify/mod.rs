@@ -108,6 +108,7 @@ pub(crate) fn variants(capabilities: &crate::gpu::Capabilities) -> Vec<crate::gp
     let mut kernels = vec![
         greedy::kernel(64),
         greedy::kernel(1024),
+        greedy::check_kernel(),
         greedy::finish_kernel(),
     ];
     kernels.extend(kernels::variants(capabilities.class));
