@@ -19,6 +19,7 @@
 //! - `vulkan`, `metal`, `dx12`, `webgpu` (default), `gles`: wgpu's backends.
 //! - `static-dxc`: HLSL compiled by a statically linked DXC.
 //! - `generate`: models from GGUF files, drafters and sessions (`model`, `draft`, `generate`).
+//! - `grammar`: with it, answers restricted by regular expressions and JSON schemas.
 //! - `cli`: the program `sunfleck`.
 
 pub mod attention;

@@ -34,7 +34,8 @@ const TYPES = {
 
 /**
  * Starts the server. `faults` is for tests: `{ cutAfter }` ends the next answer for a model after so many bytes,
- * `{ delay, chunk }` waits so many milliseconds before each `chunk` bytes of one.
+ * `{ delay, chunk }` waits so many milliseconds before each `chunk` bytes of one, `{ worker }` is script that runs
+ * in the page's worker before its own.
  */
 export async function serve({ root, port = 0, model, drafter, faults = {} }) {
   const models = model ? [{ name: path.basename(model), url: `model/${path.basename(model)}`, bytes: (await stat(model)).size }] : [];
@@ -65,6 +66,10 @@ export async function serve({ root, port = 0, model, drafter, faults = {} }) {
       const file = find(pathname);
       const found = file && (await stat(file).catch(() => undefined));
       if (!found?.isFile()) return response.writeHead(404, headers).end('not found');
+      if (faults.worker && /\/worker-[^/]*\.js$/.test(pathname)) {
+        const script = `${faults.worker}\n${await readFile(file, 'utf8')}`;
+        return response.writeHead(200, { ...headers, 'content-type': TYPES['.js'], 'cache-control': 'no-store' }).end(script);
+      }
       const etag = `"${found.size.toString(16)}-${Math.round(found.mtimeMs).toString(16)}"`;
       headers['etag'] = etag;
       headers['accept-ranges'] = 'bytes';

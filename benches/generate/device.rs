@@ -30,8 +30,8 @@ pub struct Machine {
     pub tokenizer: Tokenizer,
     /// The file's name.
     pub model: String,
-    /// Folder of trained drafters, where the model has one.
-    pub folder: Option<PathBuf>,
+    /// Whether the trained drafters are for this model.
+    pub has_weights: bool,
 }
 
 impl Machine {
@@ -71,8 +71,7 @@ impl Machine {
             .unwrap_or_default()
             .to_string_lossy()
             .into_owned();
-        let trained = model.to_lowercase().contains("smollm2-135m-instruct");
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/models/smollm2-135m-instruct");
+        let has_weights = model.to_lowercase().contains("smollm2-135m-instruct");
         let machine = Self {
             info: adapter.get_info(),
             gpu,
@@ -80,9 +79,7 @@ impl Machine {
             reader,
             tokenizer,
             model,
-            folder: trained
-                .then(|| PathBuf::from(folder))
-                .filter(|folder| folder.is_dir()),
+            has_weights,
         };
         Ok((machine, decoder))
     }

@@ -53,11 +53,7 @@ pub fn svg(report: &Report) -> String {
         .add(Style::new(STYLE))
         .add(bar(0.0, 0.0, WIDTH, "background").set("height", height))
         .add(text(16.0, 28.0, "title", "start", &title));
-    let subtitle = format!(
-        "Speed against plain decoding of {} prompts, {} tokens each",
-        report.prompts.len(),
-        report.tokens
-    );
+    let subtitle = format!("Speed against plain decoding: {}", report.subject());
     plot.append(text(16.0, 48.0, "quiet", "start", &subtitle));
     for half in 0..=(most * 2.0) as u32 {
         let speed = f64::from(half) / 2.0;

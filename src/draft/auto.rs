@@ -129,10 +129,27 @@ impl Auto {
 
     /// The tree that pays most among those that the account allows and that fit.
     fn plan(&self, max_nodes: usize, max_depth: usize) -> Plan {
+        let limits = self.inner.limits();
+        let chain = self.plan_of(max_nodes, max_depth, limits, false);
+        let tree = (limits.branches).then(|| self.plan_of(max_nodes, max_depth, limits, true));
+        match tree.flatten() {
+            Some(tree) if chain.as_ref().is_none_or(|chain| tree.rate > chain.rate) => tree,
+            // Costs and rates are in their ranges; without a shape nothing is drafted.
+            _ => chain.unwrap_or_else(|| self.plan.clone()),
+        }
+    }
+
+    /// The chain or the tree that pays most: trees cost what growing them does.
+    fn plan_of(
+        &self,
+        max_nodes: usize,
+        max_depth: usize,
+        limits: DraftLimits,
+        branches: bool,
+    ) -> Option<Plan> {
         let plain = self.costs.plain();
         let verify = self.costs.verify();
-        let draft = self.costs.draft();
-        let limits = self.inner.limits();
+        let draft = self.costs.drafting(branches);
         let nodes = verify.len().min(max_nodes).min(limits.nodes);
         let nodes = nodes.clamp(1, MAX_PLANNED_NODES);
         let depth = max_depth
@@ -142,14 +159,11 @@ impl Auto {
         let depth = depth.min(MAX_PLANNED_DEPTH).min(nodes).max(1);
         let most = plain + self.account.budget(plain);
         let mut rates = self.rates.rates_by_depth();
-        if !limits.branches {
+        if !branches {
             rates.iter_mut().for_each(|ranks| ranks.truncate(1));
         }
         let shape = OptimalShape::within(&rates, &draft[..depth], &verify[..nodes], most);
-        // Costs and rates are in their ranges; without a shape nothing is drafted.
-        let Ok(shape) = shape else {
-            return self.plan.clone();
-        };
+        let shape = shape.ok()?;
         let mut levels = vec![0; shape.parents.len()];
         let mut children = vec![0; shape.parents.len()];
         for node in 1..shape.parents.len() {
@@ -157,7 +171,7 @@ impl Auto {
             levels[node] = levels[parent] + 1;
             children[parent] += 1;
         }
-        Plan {
+        Some(Plan {
             ask: Ask {
                 nodes: shape.parents.len(),
                 depth: levels.into_iter().max().unwrap_or(0),
@@ -165,13 +179,13 @@ impl Auto {
             },
             tokens: shape.expected_tokens,
             rate: shape.rate,
-        }
+        })
     }
 
     /// Whether a tree fits, and the account allows it.
     fn allows(&self, ask: Ask, context: &DraftContext<'_>) -> bool {
         let plain = self.costs.plain();
-        let cost = self.costs.step(ask.nodes, ask.depth);
+        let cost = self.costs.step_of(ask.nodes, ask.depth, ask.branches);
         let fits = ask.nodes <= context.max_nodes && ask.depth <= context.max_depth;
         fits && cost <= plain + self.account.budget(plain)
     }
@@ -235,7 +249,7 @@ impl Drafter for Auto {
             0 => 0,
             _ => outcome.depth.max(self.asked.depth),
         };
-        let cost = self.costs.step(nodes, depth);
+        let cost = self.costs.step_of(nodes, depth, self.asked.branches);
         self.account.add(cost, kept + 1, self.costs.plain());
         self.steps += 1;
         if outcome.drafted == 0 {
@@ -295,8 +309,12 @@ impl Drafter for Auto {
                 ms(tokens / rate),
             ),
         };
+        let growing = match self.costs.drafting(true) == self.costs.draft() {
+            true => String::new(),
+            false => format!("trees       {}\n", some(self.costs.drafting(true), 0)),
+        };
         Some(format!(
-            "verifying   {}\ndrafting    0: {}, {}\nkept        {}\nchoice      {choice}\n\
+            "verifying   {}\ndrafting    0: {}, {}\n{growing}kept        {}\nchoice      {choice}\n\
              so far      {} steps, {} of them tries, {:.2} times the cost of plain decoding\n",
             some(self.costs.verify(), 1),
             ms(self.costs.draft()[0]),
@@ -314,126 +332,4 @@ impl Drafter for Auto {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::tree::DraftTree;
-
-    /// Proposes what it is allowed: chains, or with more children two of them at the root.
-    struct Obedient;
-
-    impl Drafter for Obedient {
-        fn name(&self) -> &str {
-            "obedient"
-        }
-
-        fn draft(&mut self, context: &DraftContext<'_>) -> Result<Drafted, DraftError> {
-            let depth = context.max_depth.min(context.max_nodes - 1);
-            let chain: Vec<u32> = (1..=depth as u32).collect();
-            let mut paths = vec![chain];
-            if context.branches {
-                paths.push(vec![99]);
-            }
-            let tree = DraftTree::merge(context.root()?, &paths, context.max_nodes)?;
-            Ok(Drafted::OnHost(tree))
-        }
-    }
-
-    /// Each node costs `each` of a plain step more, each drafted level `level`.
-    fn costs(each: f64, level: f64) -> StepCosts {
-        let verify: Vec<_> = (1..=16).map(|n| (n, 1.0 + each * (n - 1) as f64)).collect();
-        let draft: Vec<_> = (0..=15).map(|d| (d, level * d as f64)).collect();
-        StepCosts::new(&verify, &draft).unwrap()
-    }
-
-    /// Runs until `tokens` tokens; `keeps` says how many tokens of a draft so deep are kept after so many
-    /// tokens. Costs over those of plain decoding.
-    fn run(auto: &mut Auto, tokens: usize, mut keeps: impl FnMut(usize, usize) -> usize) -> f64 {
-        let (mut cost, mut given) = (0.0, 0);
-        while given < tokens {
-            let drafted = auto.draft(&DraftContext::new(&[7], 16, 15)).unwrap();
-            let tree = drafted.tree().clone();
-            let depth = tree.max_depth() as usize;
-            cost += auto.costs.step(tree.len(), depth);
-            let kept = keeps(given, depth).min(depth);
-            let mut path = vec![0];
-            for _ in 0..kept {
-                let last = path[path.len() - 1] as usize;
-                path.extend(tree.children(last).next().map(|child| child as u32));
-            }
-            let accepted: Vec<u32> = path[1..]
-                .iter()
-                .map(|&n| tree.tokens()[n as usize])
-                .collect();
-            auto.observe(&Outcome::new(&tree, &accepted).with_path(&path));
-            given += kept + 1;
-        }
-        cost / (given as f64 * auto.costs.plain())
-    }
-
-    fn auto(costs: StepCosts) -> Auto {
-        Auto::new(Box::new(Obedient), costs)
-    }
-
-    #[test]
-    fn good_drafts_are_used() {
-        let mut always = auto(costs(0.05, 0.02));
-        let ratio = run(&mut always, 400, |_, depth| depth);
-        assert!(ratio < 0.35, "{ratio}");
-        assert!(always.speculates() && (always.cost_ratio() - ratio).abs() < 1e-9);
-        // Half of them kept: as long as the last one is worth its cost.
-        let mut half = auto(costs(0.05, 0.02));
-        let ratio = run(&mut half, 400, |given, depth| depth.min(given % 3));
-        assert!(ratio < 0.8, "{ratio}");
-        assert!(
-            half.explain().unwrap().contains("a chain of"),
-            "{:?}",
-            half.explain()
-        );
-    }
-
-    #[test]
-    fn a_drafter_that_is_always_wrong_costs_at_most_five_percent() {
-        for (each, level) in [(0.02, 0.0), (0.1, 0.05), (0.5, 0.1), (1.0, 0.0), (3.0, 1.0)] {
-            for tokens in [100, 400, 1500] {
-                let mut auto = auto(costs(each, level));
-                let ratio = run(&mut auto, tokens, |_, _| 0);
-                assert!(ratio <= 1.05, "{each} {level} {tokens}: {ratio}");
-            }
-            let mut auto = auto(costs(each, level));
-            run(&mut auto, 1500, |_, _| 0);
-            assert!(!auto.speculates());
-            assert!(auto.explain().unwrap().contains("no drafts"));
-        }
-    }
-
-    #[test]
-    fn one_that_wins_trust_to_betray_it_costs_at_most_five_percent() {
-        for period in [3, 10, 50, 300] {
-            for (each, level) in [(0.02, 0.0), (0.1, 0.05), (0.5, 0.1)] {
-                let mut auto = auto(costs(each, level));
-                let keeps = |given: usize, depth| match (given / period) % 2 {
-                    0 => depth,
-                    _ => 0,
-                };
-                let ratio = run(&mut auto, 1500, keeps);
-                assert!(ratio <= 1.05, "{period} {each} {level}: {ratio}");
-            }
-        }
-    }
-
-    #[test]
-    fn tries_find_out_when_drafts_become_good() {
-        let mut auto = auto(costs(0.1, 0.05));
-        run(&mut auto, 1000, |_, _| 0);
-        assert!(!auto.speculates());
-        run(&mut auto, 600, |_, depth| depth);
-        assert!(auto.speculates());
-    }
-
-    #[test]
-    fn nothing_is_drafted_where_a_node_costs_a_step() {
-        let mut auto = auto(costs(1.0, 0.0));
-        let ratio = run(&mut auto, 200, |_, depth| depth);
-        assert!(!auto.speculates() && (ratio - 1.0).abs() < 0.05, "{ratio}");
-    }
-}
+mod tests;

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-/// Seconds of a step: of drafting to each depth, and of the target's pass and verification for each number of
+/// Seconds of a step: of drafting to each depth, chains and trees, and of the target's pass and verification for each number of
 /// nodes. Between what was measured they are interpolated; more never costs less.
 ///
 /// ```
@@ -15,12 +15,13 @@ use serde_json::{Value, json};
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct StepCosts {
-    verify: Vec<f64>, // [nodes - 1]
-    draft: Vec<f64>,  // [depth]
+    verify: Vec<f64>,    // [nodes - 1]
+    draft: Vec<f64>,     // [depth]
+    branching: Vec<f64>, // [depth]
 }
 
 /// The form of the JSON text; others are not read.
-const VERSION: u64 = 1;
+const VERSION: u64 = 2;
 
 impl StepCosts {
     /// From measurements: `(nodes, seconds)` of verifying, among them one node, and `(depth, seconds)` of
@@ -30,7 +31,19 @@ impl StepCosts {
         let verify = filled(1, verify)?;
         let draft = filled(0, draft)?;
         let holds = verify.iter().all(|cost| *cost > 0.0) && draft.iter().all(|cost| *cost >= 0.0);
-        holds.then_some(Self { verify, draft })
+        holds.then(|| Self {
+            verify,
+            branching: draft.clone(),
+            draft,
+        })
+    }
+
+    /// With other costs of drafting trees that branch: `(depth, seconds)`, among them depth 0. Without them such a
+    /// tree costs what a chain of its depth does. `None` where these are no measurements, as in [`new`](Self::new).
+    pub fn with_branching(self, draft: &[(usize, f64)]) -> Option<Self> {
+        let branching = filled(0, draft)?;
+        let holds = branching.iter().all(|cost| *cost >= 0.0);
+        holds.then_some(Self { branching, ..self })
     }
 
     /// Seconds of the target's pass and verification: `[nodes - 1]`.
@@ -43,20 +56,39 @@ impl StepCosts {
         &self.draft
     }
 
+    /// Seconds of drafting, `[depth]`: of chains, or of trees that branch.
+    pub fn drafting(&self, branches: bool) -> &[f64] {
+        match branches {
+            true => &self.branching,
+            false => &self.draft,
+        }
+    }
+
     /// Seconds of a step without a draft.
     pub fn plain(&self) -> f64 {
         self.draft[0] + self.verify[0]
     }
 
-    /// Seconds of a step with a draft of so many nodes and levels; beyond what is known, as the most known.
+    /// Seconds of a step with a chain of so many nodes and levels; beyond what is known, as the most known.
     pub fn step(&self, nodes: usize, depth: usize) -> f64 {
-        let draft = self.draft[depth.min(self.draft.len() - 1)];
-        draft + self.verify[nodes.clamp(1, self.verify.len()) - 1]
+        self.step_of(nodes, depth, false)
+    }
+
+    /// The same of a chain, or of a tree that branches.
+    pub fn step_of(&self, nodes: usize, depth: usize, branches: bool) -> f64 {
+        let draft = self.drafting(branches);
+        draft[depth.min(draft.len() - 1)] + self.verify[nodes.clamp(1, self.verify.len()) - 1]
     }
 
     /// As JSON, to be kept.
     pub fn to_json(&self) -> String {
-        json!({ "version": VERSION, "verify": self.verify, "draft": self.draft }).to_string()
+        let Self {
+            verify,
+            draft,
+            branching,
+        } = self;
+        json!({ "version": VERSION, "verify": verify, "draft": draft, "branching": branching })
+            .to_string()
     }
 
     /// From what [`to_json`](Self::to_json) wrote; `None` for anything else.
@@ -71,7 +103,7 @@ impl StepCosts {
             let costs: Vec<_> = (first..).zip(costs?).collect();
             Some(costs)
         };
-        Self::new(&list("verify", 1)?, &list("draft", 0)?)
+        Self::new(&list("verify", 1)?, &list("draft", 0)?)?.with_branching(&list("branching", 0)?)
     }
 }
 
@@ -114,6 +146,13 @@ mod tests {
             (costs.plain(), costs.step(2, 0), costs.step(99, 9)),
             (2.5, 8.5, 8.5)
         );
+        let grown = costs.clone().with_branching(&[(0, 0.5), (2, 4.5)]).unwrap();
+        assert_eq!(
+            (grown.step_of(2, 1, true), grown.step_of(2, 1, false)),
+            (10.5, 8.5)
+        );
+        assert_eq!(StepCosts::from_json(&grown.to_json()), Some(grown));
+        assert_eq!(costs.with_branching(&[(1, 1.0)]), None);
     }
 
     #[test]
@@ -131,9 +170,10 @@ mod tests {
         for text in [
             "",
             "{}",
+            r#"{"version": 1, "verify": [1.0], "draft": [0.0], "branching": [0.0]}"#,
             r#"{"version": 2, "verify": [1.0], "draft": [0.0]}"#,
-            r#"{"version": 1, "verify": [], "draft": [0.0]}"#,
-            r#"{"version": 1, "verify": ["a"], "draft": [0.0]}"#,
+            r#"{"version": 2, "verify": [], "draft": [0.0], "branching": [0.0]}"#,
+            r#"{"version": 2, "verify": ["a"], "draft": [0.0], "branching": [0.0]}"#,
         ] {
             assert_eq!(StepCosts::from_json(text), None, "{text}");
         }

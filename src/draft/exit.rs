@@ -11,7 +11,7 @@ use wgpu::Buffer;
 
 use super::{
     DraftContext, DraftCost, DraftError, DraftLimits, Drafted, Drafter, DrafterLoadError,
-    Recording, kernels::Choose, residual::ResidualBlocks, vocabulary::DraftHead,
+    Recording, drawing::Spread, kernels::Choose, residual::ResidualBlocks, vocabulary::DraftHead,
     weights::WeightFile,
 };
 use crate::{
@@ -21,7 +21,7 @@ use crate::{
         parts::{Activations, GateUpWeights, Layer, Plans, Stack, stride},
     },
     ops::{Argmax, Embed, Epilogue, Linear, LinearIo, RmsNorm, RmsNormIo, Rows, StepBuffer},
-    tree::{DraftTree, blob_words},
+    tree::{DraftTree, DrawKind, blob_words},
 };
 
 /// Drafted tokens that the script of step sizes has room for.
@@ -65,6 +65,7 @@ pub struct ExitDrafter {
     head: Linear,
     argmax: Argmax,
     choose: Choose,
+    spread: Spread,
     chosen: Buffer,
     tokens: usize,
     depth: usize, // of the draft that was answered with
@@ -186,6 +187,7 @@ impl ExitDrafter {
             argmax: Argmax::new(gpu, ids, &step, view(&logits), view(&candidates)).await?,
             choose: Choose::new(gpu, ids, view(&candidates), view(&token_of), view(&chosen))
                 .await?,
+            spread: Spread::new(gpu, view(&logits), &head.tokens, h.vocabulary).await?,
             residual: activations.residual.clone(),
             step,
             token,
@@ -210,7 +212,13 @@ impl Drafter for ExitDrafter {
     fn draft(&mut self, context: &DraftContext<'_>) -> Result<Drafted, DraftError> {
         let root = context.root()?;
         self.depth = (self.tokens.min(context.max_depth)).min(context.max_nodes - 1);
-        let tree = DraftTree::chain(root, &vec![0; self.depth])?;
+        if context.draws > 0 {
+            self.depth = self.depth.min(context.draws);
+        }
+        let mut tree = DraftTree::chain(root, &vec![0; self.depth])?;
+        if context.draws > 0 {
+            tree = tree.with_draw(DrawKind::Iid)?;
+        }
         Ok(match self.depth {
             0 => Drafted::OnHost(tree),
             _ => Drafted::OnGpu(tree),
@@ -245,16 +253,26 @@ impl Drafter for ExitDrafter {
                     self.norm.encode(&mut pass, 1);
                     self.block.encode(&mut pass);
                     self.head.encode(&mut pass, 1);
-                    self.argmax.encode(&mut pass, 1);
-                    self.choose.encode(&mut pass);
+                    match recording.drawing {
+                        Some(_) => self.spread.encode(&mut pass),
+                        None => {
+                            self.argmax.encode(&mut pass, 1);
+                            self.choose.encode(&mut pass);
+                        }
+                    }
                 }
             }
             let place = u64::from(i) * row_bytes;
             encoder.copy_buffer_to_buffer(&self.residual, 0, decoder.features(), place, row_bytes);
             if i < depth {
                 let node = u64::from(i + 1) * 4;
-                encoder.copy_buffer_to_buffer(&self.chosen, 0, &self.token, 0, 4);
-                encoder.copy_buffer_to_buffer(&self.chosen, 0, decoder.tree(), node, 4);
+                match recording.drawing {
+                    Some(drawing) => drawing.encode(encoder, i as usize, self.spread.row()),
+                    None => {
+                        encoder.copy_buffer_to_buffer(&self.chosen, 0, decoder.tree(), node, 4);
+                    }
+                }
+                encoder.copy_buffer_to_buffer(decoder.tree(), node, &self.token, 0, 4);
             }
         }
         recording.layers_done = self.layers.len() as u32;

@@ -2,7 +2,7 @@
 
 use wgpu::ComputePass;
 
-use super::residual;
+use super::{drawing, residual};
 use crate::{
     gpu::{Binding, BufferView, Gpu, GpuError, Kernel, shader, shared_struct},
     ops::{Argmax, Dispatch, StepBuffer},
@@ -50,7 +50,12 @@ fn choose_kernel() -> Kernel {
 
 /// Every variant: see [`crate::variants`].
 pub(crate) fn variants() -> Vec<Kernel> {
-    vec![gather_kernel(), choose_kernel(), residual::kernel()]
+    vec![
+        gather_kernel(),
+        choose_kernel(),
+        residual::kernel(),
+        drawing::kernel(),
+    ]
 }
 
 /// Rows of features picked by index.

@@ -37,6 +37,7 @@
 mod auto;
 mod bounded;
 mod costs;
+mod drawing;
 mod exit;
 mod first_of;
 mod kernels;
@@ -52,6 +53,7 @@ mod weights;
 pub use auto::Auto;
 pub use bounded::Bounded;
 pub use costs::StepCosts;
+pub use drawing::{Drawing, MAX_DRAWN};
 pub use exit::{ExitDrafter, ExitOptions};
 pub use first_of::FirstOf;
 pub(crate) use kernels::variants;
@@ -82,6 +84,9 @@ pub struct DraftContext<'a> {
     pub max_depth: usize,
     /// Whether the draft may branch; where not, it has to be a chain.
     pub branches: bool,
+    /// Tokens that a chain can have at most if they are drawn by chance, through [`Recording::drawing`]; 0 where they
+    /// are not to be. A drafter that can answers with a chain on the GPU whose draw is [`DrawKind::Iid`].
+    pub draws: usize,
     /// The rows of the target's last pass whose features can be read; see [`Features`].
     pub features: Features<'a>,
 }
@@ -94,6 +99,7 @@ impl<'a> DraftContext<'a> {
             max_nodes,
             max_depth,
             branches: true,
+            draws: 0,
             features: Features::default(),
         }
     }
@@ -269,6 +275,8 @@ pub struct Recording<'a> {
     /// Layers of the target that the drafter ran for all rows of this step, features and keys included: a drafter
     /// that drafts with the target's own first layers says so here, and the step goes on from there.
     pub layers_done: u32,
+    /// Where the tokens of the chain are drawn that this drafter just answered with, if it is one of chance.
+    pub drawing: Option<&'a Drawing>,
     /// Whether this step verifies the draft of [`Drafted::OnGpu`] that this drafter just answered with.
     pub drafting: bool,
 }

@@ -10,7 +10,7 @@ use crate::{
     gpu::Gpu,
     model::{Decoder, Gguf, StepKind},
     ops::StepBuffer,
-    tree::DraftTree,
+    tree::{DraftTree, DrawKind},
 };
 
 /// Drafted tokens that the script of step sizes has room for.
@@ -138,7 +138,13 @@ impl Drafter for ModelDrafter {
             .min(context.max_depth)
             .min(context.max_nodes - 1);
         self.depth = depth.min(room);
-        let tree = DraftTree::chain(root, &vec![0; self.depth])?;
+        if context.draws > 0 {
+            self.depth = self.depth.min(context.draws);
+        }
+        let mut tree = DraftTree::chain(root, &vec![0; self.depth])?;
+        if context.draws > 0 {
+            tree = tree.with_draw(DrawKind::Iid)?;
+        }
         Ok(match self.depth {
             0 => Drafted::OnHost(tree),
             _ => Drafted::OnGpu(tree),
@@ -182,11 +188,17 @@ impl Drafter for ModelDrafter {
         let at = u64::from(2 + self.decoder.max_nodes()) * 4;
         let (own, step) = (self.decoder.tree(), self.decoder.step().buffer());
         for i in 0..self.depth {
-            let chosen = self.decoder.outcome();
             let node = (i as u64 + 1) * 4;
-            encoder.copy_buffer_to_buffer(chosen, at, recording.decoder.tree(), node, 4);
+            let tree = recording.decoder.tree();
+            match recording.drawing {
+                Some(drawing) => drawing.encode(encoder, i, self.decoder.logits()),
+                None => {
+                    let chosen = self.decoder.outcome();
+                    encoder.copy_buffer_to_buffer(chosen, at, tree, node, 4);
+                }
+            }
             if i + 1 < self.depth {
-                encoder.copy_buffer_to_buffer(chosen, at, own, 0, 4);
+                encoder.copy_buffer_to_buffer(tree, node, own, 0, 4);
                 let size = StepBuffer::SIZE;
                 encoder.copy_buffer_to_buffer(&self.script, i as u64 * size, step, 0, size);
                 self.encode(encoder, 1, (tokens.len() + i) as u32);

@@ -1,6 +1,7 @@
 //! How the next token is chosen, and which drafted tokens are kept.
 
-use crate::verify::{Rule, RuleError, Sampling, SamplingError};
+use crate::tree::{DraftSampling, MAX_TOP_K};
+use crate::verify::{MAX_TOP_LOG_PROBABILITIES, Rule, RuleError, Sampling, SamplingError};
 
 /// How the next token is chosen, and which drafted tokens are kept.
 ///
@@ -25,9 +26,26 @@ pub struct TokenChoice {
     pub sampling: Sampling,
     /// Key of the random numbers.
     pub seed: u64,
-    /// `Some(0)` reports the log-probabilities of each token of the answer. Likelier tokens beside it are not
-    /// reported yet, so that any other number is refused.
+    /// `Some(n)` reports the log-probabilities of each token of the answer, and those of the `n` likeliest tokens in
+    /// its place: at most [`MAX_TOP_LOG_PROBABILITIES`].
     pub log_probabilities: Option<u32>,
+    /// How chains are drafted, by drafters that can draw tokens by chance.
+    pub drafts: DraftChoice,
+}
+
+/// How a drafter chooses the tokens of a chain, where it can draw them by chance: an MTP module, early exit and a draft
+/// model can. Either way the law of the text is the model's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum DraftChoice {
+    /// The likeliest token of each place.
+    #[default]
+    Likeliest,
+    /// Drawn from the drafter's own distribution, at the temperature of the text: kept with the probability that both
+    /// distributions share (Leviathan et al. 2023), which is more where the text is sampled warmly. Up to
+    /// [`MAX_DRAWN`](crate::draft::MAX_DRAWN) tokens a step; under the greedy rule, lossy rules and a grammar the likeliest
+    /// are drafted all the same.
+    Drawn,
 }
 
 impl Default for TokenChoice {
@@ -37,6 +55,7 @@ impl Default for TokenChoice {
             sampling: Sampling::default(),
             seed: 0,
             log_probabilities: None,
+            drafts: DraftChoice::default(),
         }
     }
 }
@@ -51,14 +70,16 @@ pub enum ChoiceError {
     /// A number of the rule is out of range, or the rule does not fit the draft.
     #[error(transparent)]
     Rule(#[from] RuleError),
-    /// Log-probabilities of tokens beside the chosen one.
+    /// Log-probabilities of too many tokens beside the chosen one.
     #[error(
-        "log-probabilities of the {given} likeliest tokens were asked for, but only those of the chosen token \
-         are reported; use `log_probabilities: Some(0)`"
+        "log-probabilities of the {given} likeliest tokens were asked for, but at most {most} are reported; ask for \
+         fewer"
     )]
     Likeliest {
         /// Tokens asked for.
         given: u32,
+        /// The most there can be.
+        most: u32,
     },
 }
 
@@ -79,8 +100,9 @@ impl TokenChoice {
     /// [`ChoiceError`].
     pub fn check(&self) -> Result<(), ChoiceError> {
         self.sampling.check()?;
-        if let Some(given @ 1..) = self.log_probabilities {
-            return Err(ChoiceError::Likeliest { given });
+        let most = MAX_TOP_LOG_PROBABILITIES;
+        if let Some(given) = self.log_probabilities.filter(|given| *given > most) {
+            return Err(ChoiceError::Likeliest { given, most });
         }
         // A tree that every rule fits: what remains are the rule's own numbers.
         self.rule
@@ -91,6 +113,34 @@ impl TokenChoice {
     /// Whether the argmax of the raw logits is all that is wanted: then the cheap verifier does.
     pub(super) fn is_plain_argmax(&self) -> bool {
         self.rule == Rule::Greedy && !self.has_penalty() && self.log_probabilities.is_none()
+    }
+
+    /// Likeliest tokens that are listed beside each.
+    pub(super) fn top(&self) -> u32 {
+        self.log_probabilities.unwrap_or(0)
+    }
+
+    /// How drafts are drawn by chance, where the rule can make use of it.
+    pub(super) fn draws(&self) -> Option<DraftSampling> {
+        let draws = self.drafts == DraftChoice::Drawn && self.rule.uses_draw();
+        let Sampling {
+            temperature,
+            top_k,
+            top_p,
+            min_p,
+            ..
+        } = self.sampling;
+        // What the text's own cuts leave out need not be drafted; the likeliest so many come close to any of them.
+        let cuts = top_k > 0 || top_p < 1.0 || min_p > 0.0;
+        let most = match top_k {
+            0 => MAX_TOP_K,
+            top_k => top_k.min(MAX_TOP_K),
+        };
+        draws.then_some(DraftSampling {
+            seed: self.seed,
+            temperature,
+            top_k: if cuts { most } else { 0 },
+        })
     }
 
     pub(super) fn has_penalty(&self) -> bool {
@@ -157,9 +207,42 @@ mod tests {
             ..TokenChoice::default()
         };
         assert_eq!(likeliest(0).check(), Ok(()));
+        assert_eq!(likeliest(32).check(), Ok(()));
         assert_eq!(
-            likeliest(5).check(),
-            Err(ChoiceError::Likeliest { given: 5 })
+            likeliest(33).check(),
+            Err(ChoiceError::Likeliest {
+                given: 33,
+                most: 32
+            })
         );
+    }
+
+    #[test]
+    fn drafts_are_drawn_only_where_the_rule_knows_what_to_do_with_them() {
+        let with = |rule, sampling| TokenChoice {
+            rule,
+            drafts: DraftChoice::Drawn,
+            ..TokenChoice::sampled(sampling, 3)
+        };
+        let plain = Sampling::default();
+        let drawn = with(Rule::Block, plain).draws().unwrap();
+        assert_eq!((drawn.seed, drawn.temperature, drawn.top_k), (3, 1.0, 0));
+        assert_eq!(with(Rule::Greedy, plain).draws(), None);
+        assert_eq!(with(Rule::LossyThreshold(0.1), plain).draws(), None);
+        assert_eq!(TokenChoice::sampled(plain, 3).draws(), None);
+        let cut = |top_k, top_p| {
+            with(
+                Rule::Rejection,
+                Sampling {
+                    top_k,
+                    top_p,
+                    ..plain
+                },
+            )
+        };
+        let top_k = |choice: TokenChoice| choice.draws().unwrap().top_k;
+        assert_eq!(top_k(cut(5, 1.0)), 5);
+        assert_eq!(top_k(cut(500, 1.0)), 32);
+        assert_eq!(top_k(cut(0, 0.9)), 32);
     }
 }

@@ -35,7 +35,7 @@ mod text;
 
 pub use batch::{AnswerId, AnswerPart, Batch};
 pub use cancel::CancelHandle;
-pub use choice::{ChoiceError, TokenChoice};
+pub use choice::{ChoiceError, DraftChoice, TokenChoice};
 pub use error::GenerateError;
 #[cfg(feature = "grammar")]
 pub use grammar::TextGrammar;

@@ -49,6 +49,11 @@ impl Session {
 
     /// Has the drafter draft on the GPU, and reads the tree.
     async fn draft_ahead(&mut self, shape: &DraftTree) -> Result<DraftTree, GenerateError> {
+        // The drafter may write keys of the draft into the model's own cache.
+        let rows = shape.len() as u32;
+        if let Some(paging) = &mut self.paging {
+            paging.reserve(&self.gpu, self.decoder.cache(), rows)?;
+        }
         self.write_tree(shape)?;
         let mut encoder = (self.gpu.device()).create_command_encoder(&Default::default());
         let mut recording = Recording {
@@ -58,6 +63,7 @@ impl Session {
             features: Features::before(self.past, &self.kept),
             decoder: &self.decoder,
             layers_done: 0,
+            drawing: None,
             drafting: true,
         };
         self.drafter.record(&mut recording)?;

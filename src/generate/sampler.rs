@@ -4,6 +4,7 @@ use wgpu::{Buffer, CommandEncoder, ComputePass};
 
 use super::{GenerateError, TokenChoice};
 use crate::{
+    draft::Drawing,
     gpu::{BufferView, Gpu, ReadBack},
     model::Decoder,
     ops::StepBuffer,
@@ -16,12 +17,19 @@ use crate::{
 pub(super) struct SamplerNeeds {
     pub penalties: bool,
     pub grammar: bool,
+    /// Whether drafts may be drawn by chance.
+    pub drawn: bool,
+    /// Likeliest tokens listed beside each.
+    pub top: u32,
 }
 
 impl SamplerNeeds {
     /// Whether what was bound for `self` serves `other` too.
     pub fn cover(self, other: Self) -> bool {
-        self.penalties >= other.penalties && self.grammar >= other.grammar
+        self.penalties >= other.penalties
+            && self.grammar >= other.grammar
+            && self.drawn >= other.drawn
+            && self.top == other.top
     }
 }
 
@@ -41,7 +49,7 @@ pub(super) struct Sampler {
 struct Bound {
     verify: Verify,
     read_back: ReadBack,
-    nodes: u32,
+    problem: VerifyProblem,
 }
 
 /// Bits of tokens: those that occurred, then a row a node with those that the grammar allows.
@@ -59,21 +67,22 @@ impl Bound {
         problem: &VerifyProblem,
         io: &VerifyIo<'_>,
     ) -> Result<Self, GenerateError> {
-        let bytes = Verdict::words(problem.max_nodes) as u64 * 4;
+        let bytes = problem.outcome_words() as u64 * 4;
         Ok(Self {
             verify: gpu.plan_verify(problem)?.prepare().await?.bind(io)?,
             read_back: ReadBack::new(gpu, "verdict", bytes),
-            nodes: problem.max_nodes,
+            problem: *problem,
         })
     }
 }
 
 impl Sampler {
-    /// Compiles the kernels and binds them to the decoder's logits and tree.
+    /// Compiles the kernels and binds them to the decoder's logits and tree, and to those of `drawing`.
     pub async fn new(
         gpu: &Gpu,
         decoder: &Decoder,
         needs: SamplerNeeds,
+        drawing: Option<&Drawing>,
     ) -> Result<Self, GenerateError> {
         let vocabulary = decoder.hyperparameters().vocabulary;
         let nodes = decoder.options().max_draft + 1;
@@ -82,11 +91,14 @@ impl Sampler {
             tree_stride: decoder.max_nodes(),
             penalties: needs.penalties,
             grammar: needs.grammar,
+            top_log_probabilities: needs.top,
+            draft_rows: drawing.map_or(0, |drawing| drawing.depth() as u32),
             ..VerifyProblem::new(1, nodes, vocabulary)
         };
         let of_one = VerifyProblem {
             max_nodes: 1,
             tree_stride: 1,
+            draft_rows: 0,
             ..of_step
         };
         let place = StepBuffer::new(gpu, 1, 0)?;
@@ -104,7 +116,9 @@ impl Sampler {
         };
         let io = |tree, problem: &VerifyProblem| VerifyIo {
             logits: BufferView::whole(decoder.logits()),
-            draft: None,
+            draft: drawing
+                .filter(|_| problem.draft_rows > 0)
+                .map(|drawing| BufferView::whole(drawing.logits())),
             tree,
             lengths: place.view(),
             masks: masks.as_ref().map(|masks| {
@@ -153,9 +167,18 @@ impl Sampler {
         let mut request = VerifyRequest::new(choice.rule, draw, choice.seed);
         request.sampling = choice.sampling;
         request.grammar = grammar.is_some();
+        if let (true, Some(drawn)) = (draw != DrawKind::TopK, choice.draws()) {
+            request.drafting.temperature = drawn.temperature;
+            request.drafting.top_k = drawn.top_k;
+        }
         if self.request != Some(request) {
             self.step.verify.set_request(0, &request)?;
-            self.first.verify.set_request(0, &request)?;
+            // The tree of a root has nothing drawn.
+            let root = VerifyRequest {
+                draw: DrawKind::TopK,
+                ..request
+            };
+            self.first.verify.set_request(0, &root)?;
             self.request = Some(request);
         }
         self.place.set_past(&self.gpu, position);
@@ -190,7 +213,10 @@ impl Sampler {
     ) {
         let bound = self.bound(after_prompt);
         let (verdict, outcome) = (bound.verify.outcome(), decoder.outcome());
-        let (nodes, stride) = (u64::from(bound.nodes), u64::from(decoder.max_nodes()));
+        let (nodes, stride) = (
+            u64::from(bound.problem.max_nodes),
+            u64::from(decoder.max_nodes()),
+        );
         // Counts and path, then the tokens, which lie a stride of each side's own further on.
         encoder.copy_buffer_to_buffer(verdict, 0, outcome, 0, (2 + nodes) * 4);
         let (from, to) = ((2 + nodes) * 4, (2 + stride) * 4);
@@ -203,7 +229,7 @@ impl Sampler {
         let bound = self.bound(after_prompt);
         let bytes = bound.read_back.read(&self.gpu).await?;
         let words: Vec<u32> = bytemuck::pod_collect_to_vec(&bytes);
-        Ok(Verdict::from_words(&words, bound.nodes)?)
+        Ok(bound.problem.verdict(&words)?)
     }
 
     fn bound(&self, after_prompt: bool) -> &Bound {

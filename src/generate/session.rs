@@ -9,7 +9,7 @@ use super::{
     step::{Drafting, StepResult},
 };
 use crate::{
-    draft::{Drafter, Features},
+    draft::{DraftError, Drafter, Drawing, Features},
     gpu::{Gpu, ReadBack},
     model::{Decoder, Paging, StepKind},
     tree::DraftTree,
@@ -33,6 +33,8 @@ pub struct Session {
     pub(super) tree: Option<ReadBack>,
     pub(super) choice: TokenChoice,
     pub(super) sampler: Option<Sampler>,
+    /// Where drafts are drawn by chance, once they are to be.
+    pub(super) drawing: Option<Arc<Drawing>>,
     pub(super) grammar: Option<Arc<dyn Grammar>>,
     /// Of the answer under way.
     pub(super) constraint: Option<Constraint>,
@@ -56,6 +58,7 @@ impl Session {
             dropped: 0,
             choice: TokenChoice::default(),
             sampler: None,
+            drawing: None,
             grammar: None,
             constraint: None,
             kept: Vec::new(),
@@ -130,12 +133,27 @@ impl Session {
         let needs = SamplerNeeds {
             penalties: choice.has_penalty() || bound.is_some_and(|bound| bound.penalties),
             grammar: grammar || bound.is_some_and(|bound| bound.grammar),
+            drawn: choice.draws().is_some() || bound.is_some_and(|bound| bound.drawn),
+            // Lists take time in every step: those of an earlier choice are given up.
+            top: choice.top(),
         };
         let missing = bound.is_none_or(|bound| !bound.cover(needs));
         if (grammar || !choice.is_plain_argmax()) && missing {
-            self.sampler = Some(Sampler::new(&self.gpu, &self.decoder, needs).await?);
+            if needs.drawn && self.drawing.is_none() && self.decoder.options().max_draft > 0 {
+                let drawing = Drawing::new(&self.gpu, &self.decoder).await;
+                self.drawing = Some(Arc::new(drawing.map_err(DraftError::from)?));
+            }
+            let (gpu, drawing) = (&self.gpu, self.drawing.as_deref());
+            self.sampler = Some(Sampler::new(gpu, &self.decoder, needs, drawing).await?);
         }
         Ok(())
+    }
+
+    /// Where the next draft may be drawn by chance, if it may.
+    pub(super) fn draws(&self) -> Option<&Arc<Drawing>> {
+        // A grammar would cut what is drawn, and change its law.
+        let free = self.constraint.is_none() && self.choice.draws().is_some();
+        self.drawing.as_ref().filter(|_| free)
     }
 
     /// Forgets the sequence: the next prompt starts at position 0.

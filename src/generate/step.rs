@@ -7,7 +7,7 @@ use crate::{
     draft::{self, DraftContext, Drafted, Features, Recording},
     model::StepKind,
     tree::{DraftTree, DrawKind, TreeError},
-    verify::Outcome,
+    verify::{Outcome, TopToken, Verdict},
 };
 
 /// What one step gave.
@@ -50,6 +50,23 @@ pub struct LogProbabilities {
     pub raw: f32,
     /// Under the distribution that was sampled from: after penalties, grammar, temperature and cuts.
     pub processed: f32,
+    /// The likeliest tokens in its place by the raw logits, as many as
+    /// [`TokenChoice::log_probabilities`](super::TokenChoice::log_probabilities) asks for.
+    pub top: Vec<TopToken>,
+}
+
+impl LogProbabilities {
+    /// Of each token of `verdict`.
+    pub(super) fn of(verdict: &Verdict) -> Vec<Self> {
+        let both = verdict.raw_log_probabilities.iter();
+        let both = both.zip(&verdict.log_probabilities).enumerate();
+        both.map(|(i, (&raw, &processed))| Self {
+            raw,
+            processed,
+            top: verdict.top.get(i).cloned().unwrap_or_default(),
+        })
+        .collect()
+    }
 }
 
 /// What the drafter does in a submission.
@@ -95,7 +112,9 @@ impl Session {
         };
         let max_draft = options.max_draft.min(room) as usize;
         let context = DraftContext {
+            branches: !self.choice.rule.is_for_chains(),
             features: Features::before(self.past, &self.kept),
+            draws: self.draws().map_or(0, |drawing| drawing.depth()),
             ..DraftContext::new(
                 &self.committed,
                 max_draft + 1,
@@ -170,7 +189,8 @@ impl Session {
         let plain = self.choice.is_plain_argmax() && masks.is_none();
         let samples = !plain && kind != StepKind::Prompt;
         if samples {
-            self.choice.rule.check(tree, false)?;
+            let drawn = tree.draw() != DrawKind::TopK;
+            self.choice.rule.check(tree, drawn)?;
         }
         let max_nodes = self.decoder.max_nodes();
         let rows = tree.len() as u32;
@@ -189,6 +209,11 @@ impl Session {
             sampler.set_step(choice, draw, after_prompt, committed, position, masks)?;
         }
         let sampler = self.sampler.as_ref().filter(|_| samples);
+        let drawn = drafting == Drafting::Draft && tree.draw() != DrawKind::TopK;
+        let drawing = self.draws().filter(|_| drawn).cloned();
+        if let (Some(drawing), Some(sampling)) = (&drawing, self.choice.draws()) {
+            drawing.set(&self.gpu, self.dropped + self.past, sampling)?;
+        }
         let mut encoder = self
             .gpu
             .device()
@@ -202,6 +227,7 @@ impl Session {
                 features: Features::before(self.past, &self.kept),
                 decoder: &self.decoder,
                 layers_done,
+                drawing: drawing.as_deref(),
                 drafting: matches!(drafting, Drafting::Draft | Drafting::Grow),
             };
             self.drafter.record(&mut recording)?;
@@ -237,13 +263,9 @@ impl Session {
         let mut result = match sampler {
             Some(sampler) => {
                 let verdict = sampler.read(after_prompt).await?;
-                let both = verdict.raw_log_probabilities.iter();
-                let both = both.zip(&verdict.log_probabilities);
                 StepResult {
                     log_probabilities: match self.choice.log_probabilities {
-                        Some(_) => both
-                            .map(|(&raw, &processed)| LogProbabilities { raw, processed })
-                            .collect(),
+                        Some(_) => LogProbabilities::of(&verdict),
                         None => Vec::new(),
                     },
                     path: verdict.path,

@@ -1,6 +1,9 @@
 //! Chat templates: from a turn of a conversation to the prompt the model was trained on.
 
-use std::io::{self, Write};
+use std::{
+    borrow::Cow,
+    io::{self, Write},
+};
 
 use minijinja::{Environment, context, syntax::SyntaxConfig};
 
@@ -43,6 +46,9 @@ const CHATML: &str = "{% for message in messages %}<|im_start|>{{ message.role }
 
 /// Most a template may add to a conversation; the longest real ones add a few thousand. // bytes
 const MAX_TEMPLATE_BYTES: usize = 1 << 20;
+
+/// Most of a tag that marks answers, with generous spaces. // bytes
+const MAX_MARK_BYTES: usize = 64;
 
 /// Stands for the user's text while the template is rendered: a private-use character, which no
 /// template has.
@@ -114,7 +120,8 @@ impl ChatTemplate {
                 minijinja::Error::new(minijinja::ErrorKind::InvalidOperation, message)
             })
         });
-        let template = environment.template_from_str(&self.source).map_err(fail)?;
+        let source = without_marks_of_answers(&self.source);
+        let template = environment.template_from_str(&source).map_err(fail)?;
         let shown: usize = messages.iter().map(|(_, content)| content.len()).sum();
         let most = MAX_TEMPLATE_BYTES.saturating_add(shown.saturating_mul(4));
         let messages: Vec<_> = messages
@@ -183,6 +190,39 @@ impl ChatTemplate {
     }
 }
 
+/// A template without the tags `generation` and `endgeneration`, between which transformers finds the answers that a
+/// model is trained on and which the engine does not know (`{% generation %}` in the template of SmolLM3): conditions that
+/// always hold stand in their place, with the same marks for white space.
+fn without_marks_of_answers(source: &str) -> Cow<'_, str> {
+    let mut out = String::new();
+    let mut rest = source;
+    while let Some((before, after)) = rest.split_once("{%") {
+        out.push_str(before);
+        out.push_str("{%");
+        rest = after;
+        // Other tags may be as long as they like.
+        let mut pairs = after.as_bytes().windows(2).take(MAX_MARK_BYTES);
+        let Some(end) = pairs.position(|pair| pair == b"%}") else {
+            continue;
+        };
+        let (tag, following) = after.split_at(end);
+        let white_space = ['-', '+'];
+        let name = tag.trim_start_matches(white_space);
+        let name = name.trim_end_matches(white_space).trim();
+        let instead = match name {
+            "generation" => "if true",
+            "endgeneration" => "endif",
+            _ => continue,
+        };
+        out.push_str(&tag.replacen(name, instead, 1));
+        rest = following;
+    }
+    match out.is_empty() {
+        true => Cow::Borrowed(source),
+        false => Cow::Owned(out + rest),
+    }
+}
+
 /// Token ids of a rendered `prompt` with `text` for the placeholder between two spaces.
 fn encode_around(tokenizer: &Tokenizer, prompt: &str, text: &str) -> Result<Vec<u32>, ChatError> {
     if !prompt.contains(PLACEHOLDER) {
@@ -233,5 +273,32 @@ impl Write for Bounded {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_of_answers_are_conditions_that_hold() {
+        let replaced = |source| without_marks_of_answers(source).into_owned();
+        assert_eq!(
+            replaced("{% if a %}{%- generation -%}x{%endgeneration+%}{% endif %}"),
+            "{% if a %}{%- if true -%}x{%endif+%}{% endif %}"
+        );
+        for unchanged in [
+            "",
+            "a {% set generation = 1 %}{{ generation }}",
+            "{# {% #}{% if generation %}{% endif %}",
+            "{% generation",
+            "{{ '%}' }} generation",
+        ] {
+            assert_eq!(replaced(unchanged), unchanged);
+        }
+        assert_eq!(
+            replaced("{# {% #}{% generation %}"),
+            "{# {% #}{% if true %}"
+        );
     }
 }

@@ -194,6 +194,11 @@ impl<'a, S: WeightSource> WeightLoader<'a, S> {
                 self.read(tensor, bytes, &mut gathered).await?;
                 pending += take * row_bytes;
                 row += take;
+                if gathered.len() as u64 >= CHUNK {
+                    writer.push_rows(&gathered);
+                    gathered.clear();
+                    self.advance(std::mem::take(&mut pending));
+                }
             }
             gathered.resize(gathered.len() + ((count - present) * row_bytes) as usize, 0);
             if gathered.len() as u64 >= CHUNK {
@@ -280,5 +285,49 @@ fn weight_type(tensor: &TensorInfo) -> WeightType {
         GgmlType::Q4K => WeightType::Q4K,
         GgmlType::Q5K => WeightType::Q5K,
         GgmlType::Q6K => WeightType::Q6K,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use super::*;
+    use crate::model::ReaderSource;
+
+    /// A table with one tensor of `rows` x 256 f32s, and its bytes.
+    fn one_tensor(rows: u64) -> (Gguf, Vec<u8>) {
+        let bytes = vec![1u8; rows as usize * 1024];
+        let tensor = TensorInfo {
+            name: "head".to_owned(),
+            shape: vec![256, rows],
+            kind: GgmlType::F32,
+            offset: 0,
+            byte_len: bytes.len() as u64,
+        };
+        let gguf = Gguf::assemble(Default::default(), vec![tensor], bytes.len() as u64);
+        (gguf.unwrap(), bytes)
+    }
+
+    #[test]
+    fn a_large_matrix_goes_to_the_gpu_in_chunks() {
+        let (device, queue) = wgpu::Device::noop(&wgpu::DeviceDescriptor::default());
+        let gpu = Gpu::new(&device, &queue);
+        let (gguf, bytes) = one_tensor(5_000);
+        let total = bytes.len() as u64;
+        let mut steps = vec![0];
+        let mut progress = |done, of| {
+            assert_eq!(of, total);
+            steps.push(done);
+        };
+        let mut cursor = Cursor::new(bytes);
+        let mut source = ReaderSource(&mut cursor);
+        let mut loader = WeightLoader::new(&gpu, &gguf, &mut source, &mut progress);
+        let loaded = pollster::block_on(loader.stacked(&["head".to_owned()])).unwrap();
+        assert_eq!((loaded[0].rows, loaded[0].columns), (5_000, 256));
+        // What is between two of them was held by the host at once.
+        let most = steps.windows(2).map(|pair| pair[1] - pair[0]).max();
+        assert_eq!(most, Some(CHUNK));
+        assert_eq!(steps.last(), Some(&total));
     }
 }

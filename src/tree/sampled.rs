@@ -479,7 +479,8 @@ impl SampledTree {
         }
         let words = RequestWords {
             seed: [sampling.seed as u32, (sampling.seed >> 32) as u32],
-            temperature,
+            // Logits below 3e8 stay apart: less would tie them at the largest f32.
+            temperature: temperature.max(1e-30),
             top_k: sampling.top_k,
         };
         let offset = u64::from(index) * size_of::<RequestWords>() as u64;

@@ -99,8 +99,8 @@ impl VerifyRequest {
             Rule::Traversal => (6, [0.0; 2]),
         };
         let settings = |sampling: &Sampling| SettingsWords {
-            // Finite, so that a logit of 0 stays 0.
-            coldness: (1.0 / sampling.temperature).min(f32::MAX),
+            // A logit of 0 stays 0, and logits below 3e8 stay apart: more would tie them at the largest f32.
+            coldness: (1.0 / sampling.temperature).min(1e30),
             top_k: sampling.top_k,
             top_p: sampling.top_p,
             min_p: sampling.min_p,

@@ -134,6 +134,11 @@ impl Rule {
         )
     }
 
+    /// Whether the rule is defined for chains only.
+    pub fn is_for_chains(self) -> bool {
+        matches!(self, Self::ChainRejection | Self::Block)
+    }
+
     /// Refuses a tree that the rule does not fit. `has_draft_probabilities` says whether the
     /// distributions from which tokens were drawn are at hand.
     ///
@@ -141,7 +146,7 @@ impl Rule {
     /// [`RuleError`], each with what to do instead.
     pub fn check(self, tree: &DraftTree, has_draft_probabilities: bool) -> Result<(), RuleError> {
         self.check_numbers()?;
-        if matches!(self, Self::ChainRejection | Self::Block) {
+        if self.is_for_chains() {
             for node in 0..tree.len() {
                 let children = tree.children(node).count();
                 if children > 1 {

@@ -6,6 +6,8 @@
 mod cases;
 #[path = "../../benches/attention/clock.rs"]
 mod clock;
+#[path = "../../benches/generate/counts.rs"]
+mod counts;
 #[path = "../../benches/attention/kernel_names.rs"]
 mod kernel_names;
 #[path = "../../benches/attention/matrix_products.rs"]
@@ -29,6 +31,7 @@ mod kernels;
 mod limits;
 mod matrices;
 mod peer_files;
+mod places;
 mod plots;
 mod spreads;
 mod tables;

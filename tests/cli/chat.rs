@@ -17,7 +17,7 @@ const TEMPLATE: &str = "{% for m in messages %}<{{ m.role[:1] }}>{{ m.content }}
                         {% endfor %}<a>";
 
 /// A random model with a letter for most tokens, a chat template, and its folder.
-fn model() -> tempfile::TempDir {
+pub fn model() -> tempfile::TempDir {
     let config = DecoderConfig {
         layers: 2,
         width: 64,
@@ -56,12 +56,19 @@ fn model() -> tempfile::TempDir {
     folder
 }
 
-fn sunfleck(folder: &Path, arguments: &[&str], input: &str) -> Output {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_sunfleck"))
+/// The program, about to generate with the model in `folder`.
+pub fn generate(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sunfleck"));
+    command
         .current_dir(folder)
         .env_remove("NO_COLOR")
         .args(["generate", "--model", "model.gguf", "--max-tokens", "12"])
-        .args(arguments)
+        .args(arguments);
+    command
+}
+
+fn sunfleck(folder: &Path, arguments: &[&str], input: &str) -> Output {
+    let mut child = generate(folder, arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -72,7 +79,7 @@ fn sunfleck(folder: &Path, arguments: &[&str], input: &str) -> Output {
     child.wait_with_output().unwrap()
 }
 
-fn text(bytes: &[u8]) -> String {
+pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 

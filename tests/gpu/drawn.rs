@@ -157,6 +157,35 @@ fn drawn_trees_equal_their_twin() {
     });
 }
 
+#[test]
+fn the_coldest_temperatures_draw_the_likeliest_token() {
+    on_every_adapter(|gpu| {
+        let shape = SampledTreeShape::new(&[1; 8], 3, DrawKind::Iid);
+        let bound = Bound::new(gpu, &shape, &[0], &[5]);
+        // The least normal number, and one that GPUs may take for 0.
+        for temperature in [f32::MIN_POSITIVE, 1e-45] {
+            for row in [[0.5f32, 3.0, 2.5], [-2.0, -1.0, -1.5]] {
+                let root = DraftTree::root_only(0).blob(shape.tree_stride as usize);
+                let queue = gpu.gpu.queue();
+                queue.write_buffer(&bound.blobs, 0, bytemuck::cast_slice(&root.unwrap()));
+                let lengths: [u32; 4] = [1, 5, 0, 0];
+                queue.write_buffer(&bound.lengths, 0, bytemuck::cast_slice(&lengths));
+                let rows = [row; 8];
+                queue.write_buffer(&bound.logits, 0, bytemuck::cast_slice(&rows));
+                let options = DraftSampling {
+                    seed: 9,
+                    temperature,
+                    top_k: 0,
+                };
+                bound.sampled.set_request(0, &options).unwrap();
+                gpu.run(|pass| (0..8).for_each(|level| bound.sampled.encode_level(pass, level)));
+                let tree = bound.trees(gpu).remove(0);
+                assert_eq!(tree.tokens(), [0, 1, 1, 1, 1, 1, 1, 1, 1], "{}", gpu.name);
+            }
+        }
+    });
+}
+
 /// Chi-squared of counts against weights.
 fn chi_squared(counts: &[f64], weights: &[f64]) -> f64 {
     let total: f64 = counts.iter().sum();

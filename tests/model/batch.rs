@@ -215,14 +215,25 @@ fn answers_leave_in_the_middle_and_full_batches_refuse() {
         assert!(parts.len() == 1 && parts[0].answer == second);
         // A tree where a chain was asked for.
         let wide = join(&mut batch, Box::new(Always)).unwrap();
-        let refused = pollster::block_on(async {
-            batch.step().await?;
-            batch.step().await
-        });
+        // Another that joined with it, for a single token, gets that token although the step fails.
+        assert!(batch.leave(second));
+        let one = GenerateOptions {
+            max_tokens: 1,
+            ..options.clone()
+        };
+        let short = pollster::block_on(batch.join(prompt, one, Box::new(NoDrafter))).unwrap();
+        let refused = pollster::block_on(batch.step());
         assert!(matches!(refused, Err(GenerateError::BatchDraft { .. })));
-        assert!(batch.leave(wide));
-        assert_eq!(pollster::block_on(batch.step()).unwrap().len(), 1);
+        let refused = pollster::block_on(batch.step());
+        assert!(matches!(refused, Err(GenerateError::BatchDraft { .. })));
+        assert!(batch.leave(wide) && !batch.is_empty());
+        let parts = pollster::block_on(batch.step()).unwrap();
+        assert!(parts.len() == 1 && parts[0].answer == short, "{parts:?}");
+        assert_eq!(parts[0].tokens.len(), 1);
+        assert_eq!(parts[0].finish, Some(Finish::MaxTokens));
+        assert!(batch.is_empty() && !batch.leave(short));
         // The room of a context ends an answer, not the others.
+        let other = join(&mut batch, Box::new(NoDrafter)).unwrap();
         let long = GenerateOptions {
             max_tokens: 1000,
             ..options.clone()
@@ -238,6 +249,7 @@ fn answers_leave_in_the_middle_and_full_batches_refuse() {
             }
         }
         assert_eq!(finish, Some(Finish::ContextFull));
+        assert!(batch.tokens(other).is_some());
     });
 }
 

@@ -403,12 +403,28 @@ fn texts_have_the_tokens_of_the_gguf_vocabulary() {
     assert_eq!(tokenizer.end_tokens(), expected.end_tokens());
     assert_eq!(tokenizer.begin_token(), None);
 
+    // A normaliser brings text between control tokens into one form.
+    let mut json: Json = serde_json::from_slice(&fs::read(at("tokenizer.json")).unwrap()).unwrap();
+    let apart = "e\u{301}<|im_start|>e<|im_end|>\u{301}";
+    let together = "\u{e9}<|im_start|>e<|im_end|>\u{301}";
+    assert_ne!(
+        tokenizer.encode(apart, true).unwrap(),
+        expected.encode(together, true).unwrap()
+    );
+    json["normalizer"] = json!({"type": "NFC"});
+    fs::write(at("tokenizer.json"), json.to_string()).unwrap();
+    let (gguf, _) = hugging_face::open(folder.path()).unwrap();
+    let tokenizer = Tokenizer::from_gguf(&gguf).unwrap();
+    assert_eq!(
+        tokenizer.encode(apart, true).unwrap(),
+        expected.encode(together, true).unwrap()
+    );
+
     // A pre-tokeniser that can't be made is an error, not a panic.
     let damaged = json!({"type": "Sequence", "pretokenizers": [
         {"type": "Split", "pattern": {"Regex": "("}, "behavior": "Isolated", "invert": false},
         {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false},
     ]});
-    let mut json: Json = serde_json::from_slice(&fs::read(at("tokenizer.json")).unwrap()).unwrap();
     json["pre_tokenizer"] = damaged;
     fs::write(at("tokenizer.json"), json.to_string()).unwrap();
     let (gguf, _) = hugging_face::open(folder.path()).unwrap();

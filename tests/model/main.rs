@@ -3,11 +3,15 @@
 #[path = "../gpu/adapters.rs"]
 mod adapters;
 mod batch;
+mod damaged_folders;
 mod decoder;
 mod dequantised;
 mod drafters;
+mod drawn;
 mod families;
 mod format;
+#[path = "../support/fuzz_bodies.rs"]
+mod fuzz_bodies;
 mod fuzz_seed;
 #[path = "../support/gguf_writer.rs"]
 mod gguf_writer;
@@ -21,6 +25,7 @@ mod random;
 mod refusals;
 mod sampling;
 mod saved;
+mod sentence_piece;
 mod sessions;
 mod shards;
 mod smollm;

@@ -28,21 +28,30 @@ pub const WARM: Sampling = Sampling {
     presence_penalty: 0.0,
 };
 
-/// A model of four tokens, on the GPU and in f64.
-pub fn model(gpu: &TestGpu) -> (Session, twin::Decoder) {
-    let config = twin::DecoderConfig {
+/// The shape of a model of four tokens.
+pub fn small() -> twin::DecoderConfig {
+    twin::DecoderConfig {
         vocab: VOCABULARY,
         ..config()
-    };
-    let mut random = Random(21);
+    }
+}
+
+/// A model of four tokens: its file, and its weights.
+pub fn file(random: &mut Random) -> (Vec<u8>, twin::DecoderWeights) {
     let storage = Storage {
         matrices: BlockFormat::F32,
         odd_ones: BlockFormat::F32,
         tied: true,
     };
-    let (file, weights) = tiny_llama(&config, storage, |n| random.normals(n));
-    let twin = twin::Decoder::new(config, weights).unwrap();
-    let session = open(&gpu.gpu, &file.bytes(), options(), Box::new(NoDrafter));
+    let (file, weights) = tiny_llama(&small(), storage, |n| random.normals(n));
+    (file.bytes(), weights)
+}
+
+/// A model of four tokens, on the GPU and in f64.
+pub fn model(gpu: &TestGpu) -> (Session, twin::Decoder) {
+    let (bytes, weights) = file(&mut Random(21));
+    let twin = twin::Decoder::new(small(), weights).unwrap();
+    let session = open(&gpu.gpu, &bytes, options(), Box::new(NoDrafter));
     (session, twin)
 }
 
@@ -270,7 +279,7 @@ fn log_probabilities_are_the_twins() {
             session.reset();
             let choice = TokenChoice {
                 rule,
-                log_probabilities: Some(0),
+                log_probabilities: Some(3),
                 ..TokenChoice::sampled(WARM, 3)
             };
             let options = GenerateOptions {
@@ -293,6 +302,22 @@ fn log_probabilities_are_the_twins() {
                     row[token.id as usize] / temperature - sum.ln()
                 };
                 let given = token.log_probabilities.as_ref().unwrap();
+                let listed: Vec<u32> = given.top.iter().map(|top| top.token).collect();
+                let mut likeliest: Vec<u32> = (0..VOCABULARY as u32).collect();
+                likeliest.sort_by(|&a, &b| row[b as usize].total_cmp(&row[a as usize]));
+                assert_eq!(listed, likeliest[..3], "{rule:?} {i}");
+                for top in &given.top {
+                    let sum: f64 = row.iter().map(|x| x.exp()).sum();
+                    let wanted = row[top.token as usize] - sum.ln();
+                    assert!((f64::from(top.raw) - wanted).abs() < 1e-3, "{rule:?} {i}");
+                    if top.token == token.id {
+                        assert!((top.raw - given.raw).abs() < 1e-5, "{rule:?} {i}");
+                        assert!(
+                            (top.processed - given.processed).abs() < 1e-5,
+                            "{rule:?} {i}"
+                        );
+                    }
+                }
                 assert!(
                     (f64::from(given.raw) - log_p(1.0)).abs() < 1e-3,
                     "{rule:?} {i}"
@@ -330,5 +355,16 @@ fn a_rule_that_does_not_fit_the_draft_is_refused_and_the_session_goes_on() {
         let ngram = NgramDrafter::new(NgramOptions::default()).unwrap();
         session.set_drafter(Box::new(ngram));
         assert_eq!(answer(&mut session, 8, choice).len(), 8);
+        // A drafter that can do both is asked for a chain: of four tokens each soon has several successors.
+        let wide = NgramOptions {
+            matches: 4,
+            min_ngram: 1,
+            ..NgramOptions::default()
+        };
+        session.set_drafter(Box::new(NgramDrafter::new(wide).unwrap()));
+        for rule in [Rule::ChainRejection, Rule::Block] {
+            let choice = TokenChoice { rule, ..choice };
+            assert_eq!(answer(&mut session, 40, choice).len(), 40);
+        }
     });
 }

@@ -60,6 +60,12 @@ fn cut(file: &GgufWriter, cuts: &[usize]) -> Vec<GgufWriter> {
     parts
 }
 
+/// A model in two files, one after the other, and where they are cut.
+pub fn in_two() -> (Vec<u8>, usize) {
+    let parts: Vec<Vec<u8>> = cut(&whole(), &[7]).iter().map(GgufWriter::bytes).collect();
+    (parts.concat(), parts[0].len())
+}
+
 fn path(folder: &TempDir, number: usize, count: usize) -> PathBuf {
     let name = format!("tiny-{number:05}-of-{count:05}.gguf");
     folder.path().join(name)

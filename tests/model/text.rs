@@ -101,6 +101,54 @@ fn control_tokens_count_only_where_they_are_asked_for() {
 }
 
 #[test]
+fn tokens_that_end_a_turn_do_so_even_where_a_file_calls_them_text() {
+    let mut file = byte_level();
+    let mut types = vec![1; 260];
+    types[258] = 4;
+    types[259] = 4;
+    file.set("tokenizer.ggml.token_type", Value::I32s(types));
+    file.set("tokenizer.ggml.eos_token_id", Value::U32(0));
+    let (_, tokenizer) = open(&file);
+    assert_eq!(tokenizer.end_tokens(), [0, 259]);
+    assert_eq!(tokenizer.decode(&[258, 259]).unwrap(), "");
+    assert_eq!(
+        tokenizer.encode("<|im_start|><|im_end|>", true).unwrap(),
+        [258, 259]
+    );
+    let plain = tokenizer.encode("<|im_end|>", false).unwrap();
+    assert!(!plain.contains(&259), "a user ends a turn");
+}
+
+#[test]
+fn pre_tokenisers_decide_whether_a_prompt_begins_with_the_begin_token() {
+    let prompt = |pre: &str, adds: Option<bool>| {
+        let mut file = byte_level();
+        file.set("tokenizer.ggml.pre", Value::Text(pre.into()));
+        file.set("tokenizer.ggml.bos_token_id", Value::U32(258));
+        if let Some(adds) = adds {
+            file.set("tokenizer.ggml.add_bos_token", Value::Bool(adds));
+        }
+        let (_, tokenizer) = open(&file);
+        tokenizer.encode_prompt("he").unwrap()
+    };
+    for pre in [
+        "llama-bpe",
+        "llama3",
+        "llama-v3",
+        "falcon3",
+        "pixtral",
+        "tekken",
+    ] {
+        assert_eq!(prompt(pre, None), [258, 256], "{pre}");
+        assert_eq!(prompt(pre, Some(false)), [256], "{pre}");
+    }
+    for pre in ["smaug-bpe", "qwen2", "megrez", "smollm", "default"] {
+        assert_eq!(prompt(pre, None), [256], "{pre}");
+        assert_eq!(prompt(pre, Some(true)), [258, 256], "{pre}");
+    }
+}
+
+#[test]
 fn user_text_cannot_end_its_own_turn() {
     let (gguf, tokenizer) = open(&byte_level());
     let template = ChatTemplate::from_gguf(&gguf).unwrap();
@@ -212,6 +260,27 @@ fn a_next_turn_continues_the_conversation_as_the_template_has_it() {
 }
 
 #[test]
+fn a_template_may_mark_the_answers_that_models_are_trained_on() {
+    let marked = "{% for message in messages %}{{ '<|im_start|>' + message.role + '\n' }}
+        {%- if message.role == 'assistant' %}
+          {%- generation -%}{{ message.content }}<|im_end|>{%- endgeneration -%}
+        {%- else %}{{ message.content }}<|im_end|>{% endif %}
+        {{- '\n' }}{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
+    let mut file = byte_level();
+    let (gguf, tokenizer) = open(&file);
+    let plain = ChatTemplate::from_gguf(&gguf).unwrap();
+    file.set("tokenizer.chat_template", Value::Text(marked.into()));
+    let (gguf, _) = open(&file);
+    let marked = ChatTemplate::from_gguf(&gguf).unwrap();
+    let turns = |template: &ChatTemplate| {
+        let first = template.user_turn(&tokenizer, "hel").unwrap();
+        let next = template.next_turn(&tokenizer, Some(259), "lo").unwrap();
+        (first, next)
+    };
+    assert_eq!(turns(&marked), turns(&plain));
+}
+
+#[test]
 fn a_template_without_earlier_answers_is_no_template_for_chats() {
     let mut file = byte_level();
     let last = "{{ messages[-1].content }}";
@@ -296,13 +365,15 @@ fn merges_never_spell_a_control_token() {
 fn user_defined_tokens_are_always_one_token() {
     let mut file = byte_level();
     let mut types = vec![1; 260];
-    types[258..].copy_from_slice(&[4, 3]);
+    types[257..].copy_from_slice(&[4, 3, 3]);
     file.set("tokenizer.ggml.token_type", Value::I32s(types));
+    // No merge makes it any more.
+    file.set("tokenizer.ggml.merges", texts(&["h e"]));
     let (_, tokenizer) = open(&file);
-    let ids = tokenizer.encode("l<|im_start|><|im_end|>", false).unwrap();
-    assert_eq!(ids[..2], [b'l'.into(), 258]);
+    let ids = tokenizer.encode("lhel<|im_end|>", false).unwrap();
+    assert_eq!(ids[..2], [b'l'.into(), 257]);
     assert!(!ids.contains(&259));
-    assert_eq!(tokenizer.decode(&ids).unwrap(), "l<|im_start|><|im_end|>");
+    assert_eq!(tokenizer.decode(&ids).unwrap(), "lhel<|im_end|>");
 }
 
 #[test]

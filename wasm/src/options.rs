@@ -149,6 +149,7 @@ pub fn choice(fields: &mut Fields) -> Result<TokenChoice, JsValue> {
         sampling,
         seed,
         log_probabilities,
+        ..TokenChoice::default()
     };
     match choice.check() {
         Ok(()) => Ok(choice),

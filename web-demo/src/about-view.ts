@@ -71,9 +71,8 @@ export class AboutView {
   }
 
   private async lose(): Promise<void> {
+    // The card on top hears of it as of any other loss.
     await this.engine.call('lose', null).catch(this.complain);
-    // The next device is another one.
-    setTimeout(() => this.deviceChanged(), 300);
   }
 
   private async toggleFloor(): Promise<void> {

@@ -22,8 +22,13 @@ export class Engine {
   private readonly pending = new Map<number, Pending>();
   private next = 1;
 
-  constructor() {
+  /** `onLost` hears that the device is gone, and the model with it. */
+  constructor(onLost: (error: EngineError) => void) {
     this.worker.addEventListener('message', ({ data }: MessageEvent<FromWorker>) => {
+      if ('lost' in data) {
+        onLost(new EngineError(data.lost));
+        return;
+      }
       const pending = this.pending.get(data.id);
       if (!pending) return;
       if ('event' in data) {

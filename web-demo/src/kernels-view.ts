@@ -32,7 +32,7 @@ export class KernelsView {
     byId<HTMLButtonElement>('bench-copy').disabled = true;
     peaks.textContent = 'Measuring the peaks …';
     try {
-      const device = await this.engine.call('device', { floor: false });
+      const device = await this.engine.call('device', {});
       const quick = device.capabilities.class === 'software';
       const report = await this.engine.call(
         'bench',

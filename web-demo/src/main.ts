@@ -7,7 +7,7 @@ import { ModelCard } from './model-card.js';
 import { RaceView } from './race-view.js';
 import { WriteView } from './write-view.js';
 
-const engine = new Engine();
+const engine = new Engine((error) => model.lost(error));
 
 /** Shows an error with what can be done about it. */
 function complain(error: unknown, retry?: { label: string; run: () => void }): void {

@@ -1,6 +1,6 @@
 // The line on top: which model, where it came from, how far it is loaded.
 import { byId, bytes, seconds } from './dom.js';
-import type { Engine } from './engine.js';
+import type { Engine, EngineError } from './engine.js';
 import type { DeviceReport, LoadReport, LoadRequest } from './protocol.js';
 import type { LoadProgress, ModelDescription } from 'sunfleck';
 
@@ -8,6 +8,9 @@ interface Offer {
   models: { name: string; url: string; bytes: number }[];
   mtp: { weights: string; vocabulary: string } | null;
 }
+
+/** Milliseconds within which a second loss is not answered by loading again: what loses devices may be the model. */
+const LOST_AGAIN = 60_000;
 
 export type Complain = (error: unknown, retry?: { label: string; run: () => void }) => void;
 
@@ -17,6 +20,7 @@ export class ModelCard {
   private source: string | File | undefined;
   private listeners: ((model: ModelDescription | undefined) => void)[] = [];
   private loading: AbortController | undefined;
+  private lastLost: number | undefined;
 
   constructor(
     private readonly engine: Engine,
@@ -74,10 +78,26 @@ export class ModelCard {
     document.documentElement.dataset['ready'] = 'true';
   }
 
-  /** Forgets the model: the device it was on is gone. */
+  /** The device was given up for another one: the model is loaded there. */
   deviceChanged(): void {
     this.set(undefined);
     if (this.source) void this.load(this.source);
+  }
+
+  /** The device is gone, and the model with it. The model is loaded on another one, unless that was so a moment ago. */
+  lost(error: EngineError): void {
+    const before = this.lastLost;
+    this.lastLost = performance.now();
+    const hadModel = this.model !== undefined;
+    this.set(undefined);
+    byId('model-dot').className = 'dot bad';
+    byId('model-status').textContent = 'Not loaded: the device it was on is gone.';
+    // One that is being loaded fails by itself.
+    if (!hadModel || !this.source) return;
+    const { source } = this;
+    const again = error.code === 'device-lost' && (before === undefined || this.lastLost - before > LOST_AGAIN);
+    if (again) void this.load(source);
+    this.complain(error, again ? undefined : { label: 'Get a device and load again', run: () => void this.load(source) });
   }
 
   async reload(): Promise<void> {

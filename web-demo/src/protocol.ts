@@ -60,7 +60,8 @@ export interface WireError {
 
 /** Requests, and what answers each. */
 export interface Calls {
-  device: { in: { floor: boolean }; out: DeviceReport };
+  /** Without `floor` the device stays as it is. */
+  device: { in: { floor?: boolean }; out: DeviceReport };
   load: { in: LoadRequest; out: LoadReport };
   generate: { in: GenerateRequest; out: AnswerResult };
   bench: { in: { quick: boolean }; out: BenchReport };
@@ -80,6 +81,8 @@ export type Event =
 
 export type ToWorker = { id: number; call: keyof Calls; argument: unknown } | { id: number; abort: true };
 export type FromWorker =
+  /** The device is gone, and the model with it: said once, unasked. */
+  | { lost: WireError }
   | { id: number; event: Event }
   | { id: number; answer: unknown }
   | { id: number; error: WireError };

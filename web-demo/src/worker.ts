@@ -18,9 +18,14 @@ async function currentDevice(floor = deviceIsFloor): Promise<Device> {
   device?.gpuDevice.destroy();
   device = undefined;
   const made = await Device.request({ floor });
-  made.failed.catch(() => {
+  made.failed.catch((error: unknown) => {
+    // One that was given up for another is not missed.
+    if (device !== made) return;
     // A lost device takes everything with it; the next request gets another one.
-    if (device === made) device = generator = undefined;
+    device = generator = undefined;
+    made.gpuDevice.destroy();
+    const lost: FromWorker = { lost: wire(error) };
+    postMessage(lost);
   });
   deviceIsFloor = floor;
   return (device = made);

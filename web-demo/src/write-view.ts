@@ -84,21 +84,14 @@ export class WriteView {
       byId('summary').textContent = summary(result);
     } catch (error) {
       if (running.signal.aborted) byId('summary').textContent = 'Stopped.';
+      else if (error instanceof EngineError && error.code === 'device-lost') byId('summary').textContent = 'The device was lost.';
       else {
         byId('summary').textContent = '';
-        this.failed(error);
+        this.complain(error);
       }
     } finally {
       this.running = undefined;
       this.busy(false);
-    }
-  }
-
-  private failed(error: unknown): void {
-    if (error instanceof EngineError && error.code === 'device-lost') {
-      this.complain(error, { label: 'Get a device and load again', run: () => this.model.deviceChanged() });
-    } else {
-      this.complain(error);
     }
   }
 

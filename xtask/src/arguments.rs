@@ -12,7 +12,7 @@ pub const HELP: &str = "\
 Usage: cargo xtask <verb> [arguments]; each verb does its own set-up.
 
   generate [PROMPT] [options]      generate text on the GPU (`generate --help` lists the options)
-  test [--full] [-- FILTER...]     formatting, lints, tests, documentation, the browser build
+  test [--full|--web] [-- FILTER]  formatting, lints, tests, documentation, the browser build
   bench [NAME] [-- ARGUMENTS...]   run the benchmarks, or the one called NAME
   pack [options]                   an archive that runs tests and benchmarks on a GPU machine without internet
   demo [--port N]                  build the demo page and serve it on this machine, with the model
@@ -23,7 +23,7 @@ The model file is kept in a cache folder; SUNFLECK_CACHE names another one, SUNF
 SUNFLECK_NO_INSTALL=1 forbids apt-get; the command to run by hand is printed instead.";
 
 const HELP_TEST: &str = "\
-Usage: cargo xtask test [--full] [--web] [-- FILTER...]
+Usage: cargo xtask test [--full] [--web | -- FILTER...]
 
 Runs cargo fmt, clippy, test, doc and a check of the browser build, and stops at the first that fails.
   --full       also the long tests: the whole matrix of attention cases (sets SUNFLECK_FULL=1; more than an hour), and
@@ -41,10 +41,11 @@ Usage: cargo xtask bench [NAME] [-- ARGUMENTS...]
 Runs every benchmark, or the one called NAME, with these arguments for the benchmark program, for example
 `cargo xtask bench attention -- --quick decode`: criterion's --quick, and only the cases with `decode` in their names.
 
-SUNFLECK_BENCH_ADAPTER picks an adapter by a part of its name (default: the first). `attention` prints a table and
-writes it as JSON and as an SVG plot to the folder SUNFLECK_BENCH_OUT (default: target/sunfleck-bench);
-SUNFLECK_BENCH_PROFILE=floor plans its kernels without optional features, on the limits that WebGPU guarantees.
-SUNFLECK_MODEL=FILE.gguf chooses another model file for `generate`.";
+SUNFLECK_BENCH_ADAPTER picks an adapter by a part of its name (default: the first). All print what they
+measured; `attention`, `generate` and `verify` also write JSON and an SVG plot, and `cache` JSON, to the folder
+SUNFLECK_BENCH_OUT (default: target/sunfleck-bench). SUNFLECK_BENCH_PROFILE=floor has `attention` plan its kernels
+without optional features, on the limits that WebGPU guarantees.
+SUNFLECK_MODEL=FILE.gguf chooses another model file for `cache`, `decode`, `generate` and `verify`.";
 
 const HELP_DEMO: &str = "\
 Usage: cargo xtask demo [--port N]
@@ -151,6 +152,12 @@ fn parse_test(arguments: &[OsString]) -> Result<Request, String> {
                 "`test` takes --full, --web and, after `--`, a filter; given {argument:?} (a filter? `cargo xtask test -- FILTER`)"
             ));
         }
+    }
+    if request.web && !request.filter.is_empty() {
+        return Err(format!(
+            "the tests of `--web` take no filter, given {:?}; leave out one of the two",
+            request.filter
+        ));
     }
     Ok(Request::Test(request))
 }
@@ -311,6 +318,8 @@ mod tests {
             ..TestRequest::default()
         };
         assert_eq!(parse(&words("test --web")), Ok(Request::Test(web)));
+        let refused = parse(&words("test --web -- chromium")).unwrap_err();
+        assert!(refused.contains("no filter"), "{refused}");
         assert!(
             parse(&words("test verify"))
                 .unwrap_err()

@@ -16,6 +16,7 @@ mod model_lock;
 mod npm;
 mod pack;
 mod pip;
+mod print;
 mod progress;
 mod repository;
 mod stamp;
@@ -39,10 +40,7 @@ fn main() -> ExitCode {
         }
     };
     let outcome = match request {
-        Request::Help(text) => {
-            println!("{text}");
-            Ok(ExitCode::SUCCESS)
-        }
+        Request::Help(text) => print::line(text).map(|()| ExitCode::SUCCESS),
         Request::Generate(arguments) => verbs::generate::run(&arguments),
         Request::Test(request) => verbs::test::run(&request),
         Request::Bench(request) => verbs::bench::run(&request),

@@ -8,8 +8,17 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::stamp;
 
-/// The oldest Node that every package runs on.
-const OLDEST_NODE: (u32, u32) = (20, 19);
+/// The Nodes that every package runs on, as their manifests have it: `^20.19.0 || >=22.12.0`.
+const NODES: &str = "Node 20.19 or a later 20, or 22.12 or newer";
+
+/// Whether every package runs on a Node of this version.
+fn runs_on((major, minor): (u32, u32)) -> bool {
+    match major {
+        20 => minor >= 19,
+        22 => minor >= 12,
+        _ => major > 22,
+    }
+}
 
 /// Says whether Node is there and new enough.
 pub fn ensure_node() -> Result<()> {
@@ -21,17 +30,11 @@ pub fn ensure_node() -> Result<()> {
         .filter(|output| output.status.success())
         .map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
     let Some(version) = version else {
-        bail!(
-            "the browser build needs Node {}.{} or newer with npm: https://nodejs.org",
-            OLDEST_NODE.0,
-            OLDEST_NODE.1
-        );
+        bail!("package and page need {NODES}, with npm: https://nodejs.org");
     };
     ensure!(
-        parse(&version).is_some_and(|given| given >= OLDEST_NODE),
-        "the browser build needs Node {}.{} or newer, given {version}: https://nodejs.org",
-        OLDEST_NODE.0,
-        OLDEST_NODE.1
+        parse(&version).is_some_and(runs_on),
+        "package and page need {NODES}, given {version}: https://nodejs.org"
     );
     Ok(())
 }
@@ -97,8 +100,15 @@ mod tests {
     #[test]
     fn versions_of_node_are_compared_by_number() {
         assert_eq!(parse("v20.19.1"), Some((20, 19)));
-        assert!(parse("v9.0.0").is_some_and(|given| given < OLDEST_NODE));
-        assert!(parse("v22.1.0").is_some_and(|given| given >= OLDEST_NODE));
         assert_eq!(parse("20.1.0"), None);
+        for fits in ["v20.19.0", "v20.20.1", "v22.12.0", "v23.0.0", "v24.1.0"] {
+            assert!(parse(fits).is_some_and(runs_on), "{fits}");
+        }
+        for does_not in ["v9.30.0", "v18.20.0", "v20.18.3", "v21.7.0", "v22.11.0"] {
+            assert!(
+                parse(does_not).is_some_and(|given| !runs_on(given)),
+                "{does_not}"
+            );
+        }
     }
 }

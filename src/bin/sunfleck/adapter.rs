@@ -8,6 +8,8 @@ use std::{
 use sunfleck::wgpu;
 use wgpu::{Adapter, AdapterInfo, Backends, DeviceType, DownlevelFlags, Features, Limits};
 
+use crate::print;
+
 /// Adapters of the backends that run the kernels, best first.
 async fn adapters() -> Vec<Adapter> {
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
@@ -53,14 +55,16 @@ pub fn list(json: bool) -> Result<(), Box<dyn Error>> {
                 })
             })
             .collect();
-        println!("{}", serde_json::Value::from(rows));
+        print::line(serde_json::Value::from(rows))?;
         return Ok(());
     }
     if adapters.is_empty() {
         return Err(NO_ADAPTER.into());
     }
     for info in infos {
-        println!("{}", describe(&info));
+        if !print::line(describe(&info))? {
+            break;
+        }
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use sunfleck::{
     model::Tokenizer,
 };
 
-use crate::{adapter::OpenDevice, color::Palette};
+use crate::{adapter::OpenDevice, color::Palette, print};
 
 /// A finished answer.
 pub struct Answer {
@@ -39,12 +39,13 @@ impl Output {
         self.open
     }
 
-    fn write(&mut self, text: &str, origin: Origin) {
+    fn write(&mut self, text: &str, origin: Origin) -> Result<(), String> {
         if let (Some(palette), true) = (self.palette, self.open) {
             let mut out = std::io::stdout().lock();
             let written = out.write_all(palette.paint(text, origin).as_bytes());
-            self.open = written.and_then(|()| out.flush()).is_ok();
+            self.open = print::still_read(written.and_then(|()| out.flush()))?;
         }
+        Ok(())
     }
 }
 
@@ -75,12 +76,12 @@ pub async fn write(
         device.check()?;
         let piece = piece?;
         text.push_str(&piece.text);
-        out.write(&piece.text, piece.origin);
+        out.write(&piece.text, piece.origin)?;
         if !out.is_open() {
             break;
         }
     }
-    out.write("\n", Origin::Plain);
+    out.write("\n", Origin::Plain)?;
     Ok(Answer {
         tokens: pieces.tokens().to_vec(),
         text,

@@ -27,16 +27,6 @@ pub enum Command {
     },
 }
 
-/// Drafters that need weights of their own.
-const TRAINED: [&str; 6] = [
-    "mtp",
-    "medusa",
-    "exit",
-    "ngram+mtp",
-    "ngram+medusa",
-    "ngram+exit",
-];
-
 #[derive(Debug, Args)]
 pub struct Generate {
     /// The prompt; `-` reads it from standard input.
@@ -57,9 +47,9 @@ pub struct Generate {
                                 "context_shift", "json"])]
     pub prompts: Option<PathBuf>,
 
-    /// With --prompts: how many are answered at once.
-    #[arg(long, default_value_t = 4, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=64))]
-    pub at_once: u32,
+    /// With --prompts: how many are answered at once [default: 4].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=64))]
+    pub at_once: Option<u32>,
 
     /// Chat: read turn after turn from standard input, the prompt first if there is one. Ctrl-C ends an answer,
     /// Ctrl-D the chat; /help lists the commands.
@@ -92,7 +82,8 @@ pub struct Generate {
     /// Who drafts tokens for the model to check. `none`: nobody. `ngram`: a look-up of what followed the last tokens
     /// earlier in prompt and answer. With trained weights: `mtp`, a module on the model's features; `medusa`, heads on
     /// them; `exit`, the model's own first layers. `model`: a smaller model. Also `ngram+mtp`, and so on: the
-    /// other where the look-up finds nothing. The text is the same.
+    /// other where the look-up finds nothing. A greedy text stays the same (after a fork of a tree unless two tokens are
+    /// equally likely to the last bits), a sampled one keeps its law.
     #[arg(long, default_value = "ngram", value_name = "NAME")]
     pub drafter: DrafterName,
 
@@ -106,39 +97,22 @@ pub struct Generate {
     pub explain: bool,
 
     /// For --drafter mtp, medusa and exit: weights trained for this model; or the folder that has them as
-    /// mtp.safetensors, medusa.safetensors and early_exit.safetensors.
-    #[arg(
-        long,
-        value_name = "FILE.safetensors",
-        env = "SUNFLECK_DRAFTER_WEIGHTS",
-        required_if_eq_any = TRAINED.map(|name| ("drafter", name))
-    )]
+    /// mtp.safetensors, medusa.safetensors and early_exit.safetensors [env: SUNFLECK_DRAFTER_WEIGHTS].
+    #[arg(long, value_name = "FILE.safetensors")]
     pub drafter_weights: Option<PathBuf>,
 
     /// For --drafter mtp, medusa and exit: token ids as a JSON list, most frequent first; only the first 8192 are drafted, which
-    /// makes drafting cheaper.
-    #[arg(
-        long,
-        value_name = "FILE.json",
-        env = "SUNFLECK_DRAFT_VOCABULARY",
-        requires = "drafter_weights"
-    )]
+    /// makes drafting cheaper [env: SUNFLECK_DRAFT_VOCABULARY].
+    #[arg(long, value_name = "FILE.json")]
     pub draft_vocabulary: Option<PathBuf>,
 
-    /// For --drafter exit: layers that draft; the weights need an exit after as many.
-    #[arg(long, value_name = "N", default_value_t = 6)]
-    pub exit_layers: u32,
+    /// For --drafter exit: layers that draft; the weights need an exit after as many [default: 6].
+    #[arg(long, value_name = "N")]
+    pub exit_layers: Option<u32>,
 
     /// For --drafter model: a smaller model with the same tokens, as --model.
-    #[arg(
-        long,
-        value_name = "FILE.gguf",
-        required_if_eq_any = [("drafter", "model"), ("drafter", "ngram+model")]
-    )]
+    #[arg(long, value_name = "FILE.gguf")]
     pub draft_model: Option<PathBuf>,
-
-    #[command(flatten)]
-    pub sampling: Sampling,
 
     /// Restrict the answer: FILE is a JSON schema if its name ends in .json, else a regular expression that the
     /// whole answer has to match.
@@ -151,7 +125,7 @@ pub struct Generate {
 
     /// At the context's end drop what lies between the first N tokens and the later half of the rest, and go on.
     /// Without it the answer ends there.
-    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "4")]
+    #[arg(long, value_name = "N", num_args = 0..=1, require_equals = true, default_missing_value = "4")]
     pub context_shift: Option<u32>,
 
     /// Most tokens of the answer.
@@ -179,9 +153,15 @@ pub struct Generate {
     #[arg(long)]
     pub json: bool,
 
-    /// With --json: the log-probability of each token of the answer, before and after the sampling options.
-    #[arg(long, requires = "json")]
-    pub log_probabilities: bool,
+    /// With --json: the log-probability of each token of the answer, before and after the sampling options; with L, also
+    /// those of the L likeliest tokens in its place, at most 32.
+    #[arg(long, requires = "json", value_name = "L", num_args = 0..=1, default_missing_value = "0",
+          value_parser = clap::value_parser!(u32).range(0..=32))]
+    pub log_probabilities: Option<u32>,
+
+    // Last, since its heading holds for all that follows.
+    #[command(flatten)]
+    pub sampling: Sampling,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -219,6 +199,8 @@ fn page_tokens(text: &str) -> Result<u32, String> {
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory as _;
+
     use super::*;
 
     fn parse(line: &str) -> Result<Arguments, clap::Error> {
@@ -254,16 +236,44 @@ mod tests {
     }
 
     #[test]
+    fn a_shifting_context_leaves_the_prompt_alone() {
+        for (option, sinks) in [("--context-shift", 4), ("--context-shift=16", 16)] {
+            let line = format!("sunfleck generate --model m.gguf {option} 365");
+            let Command::Generate(generate) = parse(&line).unwrap().command else {
+                panic!("not the generate command");
+            };
+            assert_eq!(generate.context_shift, Some(sinks));
+            assert_eq!(generate.prompt.as_deref(), Some("365"));
+        }
+    }
+
+    #[test]
+    fn options_stand_under_their_own_heading() {
+        let mut command = Arguments::command();
+        let generate = command.find_subcommand_mut("generate").unwrap();
+        let heading = |name: &str| {
+            let mut options = generate.get_arguments();
+            let option = options.find(|option| option.get_long() == Some(name));
+            option.unwrap().get_help_heading().map(str::to_owned)
+        };
+        for (name, wanted) in [
+            ("temperature", Some("Sampling")),
+            ("seed", Some("Sampling")),
+            ("drafter", None),
+            ("context", None),
+            ("json", None),
+        ] {
+            assert_eq!(heading(name).as_deref(), wanted, "{name}");
+        }
+    }
+
+    #[test]
     fn nonsense_is_refused() {
         for line in [
             "sunfleck generate --model m.gguf",
             "sunfleck generate hello --model m.gguf --temperature warm",
             "sunfleck generate hello --model m.gguf --drafter oracle",
-            "sunfleck generate hello --model m.gguf --drafter mtp",
-            "sunfleck generate hello --model m.gguf --drafter ngram+medusa",
-            "sunfleck generate hello --model m.gguf --drafter model",
             "sunfleck generate hello --model m.gguf --drafter mtp+ngram --drafter-weights w",
-            "sunfleck generate hello --model m.gguf --draft-vocabulary ids.json",
             "sunfleck generate hello --model m.gguf --prompt-tokens ids.json",
             "sunfleck generate hello --model m.gguf --max-tokens -1",
             "sunfleck generate hello --model m.gguf --context 0",
@@ -271,6 +281,8 @@ mod tests {
             "sunfleck generate hello --model m.gguf --page 20",
             "sunfleck generate hello --model m.gguf --accept luck",
             "sunfleck generate hello --model m.gguf --log-probabilities",
+            "sunfleck generate hello --model m.gguf --json --log-probabilities 33",
+            "sunfleck generate hello --model m.gguf --drafts lucky",
             "sunfleck generate hello --model m.gguf --color sometimes",
             "sunfleck generate hello --model m.gguf --prompts lines.txt",
             "sunfleck generate --prompts lines.txt --model m.gguf --interactive",

@@ -2,8 +2,9 @@
 
 use std::{
     error::Error,
+    ffi::OsString,
     io::{Read, Seek},
-    path::Path,
+    path::{Path, PathBuf},
     str::FromStr,
 };
 
@@ -69,6 +70,85 @@ impl FromStr for DrafterName {
     }
 }
 
+/// Where trained weights are, and which tokens may be drafted.
+struct Trained {
+    weights: Option<PathBuf>,
+    vocabulary: Option<PathBuf>,
+}
+
+impl Trained {
+    /// As the command line has them, else the environment, whose empty variables do not count.
+    fn new(arguments: &Generate, variable: impl Fn(&str) -> Option<OsString>) -> Self {
+        let set = |name: &str| {
+            let value = variable(name).filter(|value| !value.is_empty());
+            value.map(PathBuf::from)
+        };
+        let (weights, vocabulary) = (&arguments.drafter_weights, &arguments.draft_vocabulary);
+        Self {
+            weights: (weights.clone()).or_else(|| set("SUNFLECK_DRAFTER_WEIGHTS")),
+            vocabulary: (vocabulary.clone()).or_else(|| set("SUNFLECK_DRAFT_VOCABULARY")),
+        }
+    }
+}
+
+const NEEDS_WEIGHTS: &str = "--drafter mtp, medusa and exit need --drafter-weights FILE.safetensors, or that file in \
+                             SUNFLECK_DRAFTER_WEIGHTS";
+const NEEDS_MODEL: &str = "--drafter model needs --draft-model FILE.gguf";
+const ON_HOST: &str = "with --prompts drafts come from --drafter ngram or none";
+
+/// Refuses a drafter that lacks what it needs, and options that would do nothing with it.
+///
+/// # Errors
+/// A sentence that says what to do.
+pub fn check(arguments: &Generate) -> Result<(), String> {
+    check_with(arguments, |name| std::env::var_os(name))
+}
+
+fn check_with(
+    arguments: &Generate,
+    variable: impl Fn(&str) -> Option<OsString>,
+) -> Result<(), String> {
+    let kind = arguments.drafter.kind;
+    let is_trained = matches!(kind, Kind::Mtp | Kind::Medusa | Kind::Exit);
+    let of_trained = "--drafter mtp, medusa and exit";
+    let refuse = |given: bool, fits: bool, option: &str, of: &str| match given && !fits {
+        true => Err(format!(
+            "{option} is for {of}, and would do nothing here; add that, or leave {option} out"
+        )),
+        false => Ok(()),
+    };
+    let (model, layers) = (&arguments.draft_model, &arguments.exit_layers);
+    let (weights, ids) = (&arguments.drafter_weights, &arguments.draft_vocabulary);
+    let (is_model, is_exit) = (kind == Kind::Model, kind == Kind::Exit);
+    let (at_once, several) = (&arguments.at_once, arguments.prompts.is_some());
+    refuse(
+        model.is_some(),
+        is_model,
+        "--draft-model",
+        "--drafter model",
+    )?;
+    refuse(layers.is_some(), is_exit, "--exit-layers", "--drafter exit")?;
+    refuse(
+        weights.is_some(),
+        is_trained,
+        "--drafter-weights",
+        of_trained,
+    )?;
+    refuse(ids.is_some(), is_trained, "--draft-vocabulary", of_trained)?;
+    refuse(at_once.is_some(), several, "--at-once", "--prompts")?;
+    let is_on_host = matches!(kind, Kind::None | Kind::Ngram);
+    if several && !is_on_host {
+        return Err(ON_HOST.to_owned());
+    }
+    if is_trained && Trained::new(arguments, variable).weights.is_none() {
+        return Err(NEEDS_WEIGHTS.to_owned());
+    }
+    match kind == Kind::Model && arguments.draft_model.is_none() {
+        true => Err(NEEDS_MODEL.to_owned()),
+        false => Ok(()),
+    }
+}
+
 fn read(path: &Path) -> Result<Vec<u8>, String> {
     std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))
 }
@@ -113,7 +193,7 @@ pub fn on_host(arguments: &Generate) -> Result<Box<dyn Drafter>, String> {
             Ok(drafter) => Ok(Box::new(drafter)),
             Err(error) => Err(error.to_string()),
         },
-        _ => Err("with --prompts drafts come from --drafter ngram or none".to_owned()),
+        _ => Err(ON_HOST.to_owned()),
     }
 }
 
@@ -146,8 +226,8 @@ async fn trained<R: Read + Seek>(
     gguf: &Gguf,
     reader: &mut R,
 ) -> Result<Box<dyn Drafter>, Box<dyn Error>> {
-    let path = arguments.drafter_weights.as_deref();
-    let path = path.ok_or("--drafter mtp, medusa and exit need --drafter-weights")?;
+    let trained = Trained::new(arguments, |name| std::env::var_os(name));
+    let path = trained.weights.ok_or(NEEDS_WEIGHTS)?;
     // Of a folder, the file of this kind.
     let path = match path.is_dir() {
         true => path.join(match kind {
@@ -155,11 +235,11 @@ async fn trained<R: Read + Seek>(
             Kind::Exit => "early_exit.safetensors",
             _ => "mtp.safetensors",
         }),
-        false => path.to_owned(),
+        false => path,
     };
     let weights = read(&path)?;
     let in_file = |error: &dyn Error| format!("{}: {error}", path.display());
-    let vocabulary = match &arguments.draft_vocabulary {
+    let vocabulary = match &trained.vocabulary {
         Some(path) => {
             let mut ids: Vec<u32> = serde_json::from_slice(&read(path)?)
                 .map_err(|error| format!("{}: no list of token ids: {error}", path.display()))?;
@@ -192,7 +272,7 @@ async fn trained<R: Read + Seek>(
         Kind::Exit => {
             let usual = ExitOptions::default();
             let options = ExitOptions {
-                layers: arguments.exit_layers,
+                layers: arguments.exit_layers.unwrap_or(usual.layers),
                 tokens: tokens(usual.tokens),
                 vocabulary,
             };
@@ -222,7 +302,7 @@ async fn model(
     gguf: &Gguf,
 ) -> Result<ModelDrafter, Box<dyn Error>> {
     let path = arguments.draft_model.as_deref();
-    let path = path.ok_or("--drafter model needs --draft-model")?;
+    let path = path.ok_or(NEEDS_MODEL)?;
     let in_file = |error: &dyn Error| format!("{}: {error}", path.display());
     let (draft_gguf, mut reader) = open_model(path)?;
     check_same_vocabulary(gguf, &draft_gguf).map_err(|error| in_file(&error))?;
@@ -243,7 +323,72 @@ async fn model(
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser as _;
+
     use super::*;
+    use crate::arguments::{Arguments, Command};
+
+    /// Whether a command line is taken, where the environment names weights as `variable` says.
+    fn check(line: &str, variable: Option<&str>) -> Result<(), String> {
+        let line = format!("sunfleck generate --model m.gguf {line}");
+        let arguments = Arguments::try_parse_from(line.split_whitespace());
+        let Command::Generate(generate) = arguments.map_err(|error| error.to_string())?.command
+        else {
+            return Err("not the generate command".to_owned());
+        };
+        check_with(&generate, |name| {
+            (name == "SUNFLECK_DRAFTER_WEIGHTS").then(|| variable.map(OsString::from))?
+        })
+    }
+
+    #[test]
+    fn drafters_have_what_they_need_and_no_option_does_nothing() {
+        for line in [
+            "hello",
+            "hello --drafter mtp --drafter-weights w --draft-vocabulary ids.json",
+            "hello --drafter ngram+exit --drafter-weights w --exit-layers 12",
+            "hello --drafter ngram+model --draft-model small.gguf",
+            "--prompts lines.txt --drafter none --at-once 2",
+        ] {
+            assert_eq!(check(line, None), Ok(()), "{line}");
+        }
+        for (line, advice) in [
+            ("hello --drafter mtp", "--drafter-weights"),
+            ("hello --drafter ngram+medusa", "--drafter-weights"),
+            ("hello --drafter model", "--draft-model"),
+            ("hello --draft-model small.gguf", "--drafter model"),
+            ("hello --at-once 4", "--prompts"),
+            (
+                "hello --drafter mtp --drafter-weights w --exit-layers 6",
+                "--drafter exit",
+            ),
+            ("hello --drafter-weights w", "--drafter mtp"),
+            (
+                "hello --drafter none --draft-vocabulary ids.json",
+                "--drafter mtp",
+            ),
+            (
+                "--prompts lines.txt --drafter mtp --drafter-weights w",
+                "--prompts",
+            ),
+            (
+                "--prompts lines.txt --drafter ngram+model --draft-model m",
+                "--prompts",
+            ),
+        ] {
+            let error = check(line, None).unwrap_err();
+            assert!(error.contains(advice), "{line}: {error}");
+        }
+    }
+
+    #[test]
+    fn weights_of_the_environment_count_unless_they_are_empty() {
+        assert_eq!(check("hello --drafter mtp", Some("w")), Ok(()));
+        assert!(check("hello --drafter mtp", Some("")).is_err());
+        // They may be there for others.
+        assert_eq!(check("hello", Some("w")), Ok(()));
+        assert_eq!(check("hello", Some("")), Ok(()));
+    }
 
     #[test]
     fn drafters_are_named_alone_or_after_a_look_up() {

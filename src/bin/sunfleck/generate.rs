@@ -21,13 +21,15 @@ use crate::{
     arguments::Generate,
     chat::{Chat, Turns},
     color::Palette,
-    costs_file, drafters, grammar,
+    costs_file, drafters, grammar, print,
     prompts::{self, Prompts},
     report::Report,
     session_file,
     tree_size::TreeSize,
 };
 
+/// Prompts that are answered at once where nothing is said.
+const AT_ONCE: u32 = 4;
 /// Exit status after Ctrl-C, as shells have it.
 const INTERRUPTED: u8 = 130;
 
@@ -66,9 +68,10 @@ async fn answer(
     interrupted: &CancelHandle,
 ) -> Result<ExitCode, Box<dyn Error>> {
     let choice = TokenChoice {
-        log_probabilities: arguments.log_probabilities.then_some(0),
+        log_probabilities: arguments.log_probabilities,
         ..arguments.sampling.choice()?
     };
+    drafters::check(arguments)?;
     let path = &arguments.model;
     let (gguf, mut reader) = open_model(path)?;
     let in_file = |error: &dyn Error| format!("{}: {error}", path.display());
@@ -101,7 +104,9 @@ async fn answer(
         ..Default::default()
     };
     let options = DecoderOptions {
-        sequences: prompts.as_ref().map_or(1, |_| arguments.at_once),
+        sequences: prompts
+            .as_ref()
+            .map_or(1, |_| arguments.at_once.unwrap_or(AT_ONCE)),
         max_draft: (arguments.tree)
             .map_or(0, TreeSize::max_draft)
             .max(options.max_draft),
@@ -138,9 +143,12 @@ async fn answer(
             device: &device,
         };
         let mut batch = Batch::new(&gpu, decoder).await?;
-        run.answer(&mut batch, &|| drafters::on_host(arguments))
-            .await?;
-        return Ok(exit_code(interrupted));
+        let drafter = || drafters::on_host(arguments);
+        let refused = run.answer(&mut batch, &drafter).await?;
+        return match refused == 0 || interrupted.is_cancelled() {
+            true => Ok(exit_code(interrupted)),
+            false => Err(format!("{refused} of {} prompts were refused", prompts.len()).into()),
+        };
     }
 
     let drafter = drafters::load(arguments, &gpu, &decoder, &gguf, &mut reader).await?;
@@ -213,7 +221,7 @@ async fn answer(
         legend: palette.legend(arguments.color),
     };
     if arguments.json {
-        println!("{}", report.json());
+        print::line(report.json())?;
     } else {
         eprint!("\n{}", report.table());
     }

@@ -9,6 +9,7 @@ mod costs_file;
 mod drafters;
 mod generate;
 mod grammar;
+mod print;
 mod prompts;
 mod report;
 mod sampling;

@@ -5,30 +5,51 @@ use std::{collections::BTreeMap, error::Error, path::Path};
 use serde_json::json;
 use sunfleck::{
     draft::Drafter,
-    generate::{Batch, CancelHandle, Finish, GenerateOptions, StopStep, StopStrings, Token},
+    generate::{
+        AnswerId, Batch, CancelHandle, Finish, GenerateError, GenerateOptions, StopStep,
+        StopStrings, Token,
+    },
     model::Tokenizer,
 };
 
-use crate::{adapter::OpenDevice, chat::Turns, report::finish_name};
+use crate::{adapter::OpenDevice, chat::Turns, print, report::finish_name};
 
-/// The prompts of a file: its lines, of which empty ones do not count.
+/// A line of a file with prompts.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Prompt {
+    /// Number of the line, from 0.
+    line: usize,
+    text: String,
+}
+
+/// The prompts of a file: its lines, but for empty ones.
 ///
 /// # Errors
 /// A sentence that names the file.
-pub fn read(path: &Path) -> Result<Vec<String>, String> {
+pub fn read(path: &Path) -> Result<Vec<Prompt>, String> {
     let text = std::fs::read_to_string(path);
     let text = text.map_err(|error| format!("{}: {error}", path.display()))?;
-    let lines = text.lines().filter(|line| !line.trim().is_empty());
-    let prompts: Vec<String> = lines.map(str::to_owned).collect();
+    let prompts = prompts_of(&text);
     match prompts.is_empty() {
         true => Err(format!("{}: there is no prompt in it", path.display())),
         false => Ok(prompts),
     }
 }
 
+fn prompts_of(text: &str) -> Vec<Prompt> {
+    let lines = text.lines().enumerate();
+    lines
+        .filter(|(_, text)| !text.trim().is_empty())
+        .map(|(line, text)| Prompt {
+            line,
+            text: text.to_owned(),
+        })
+        .collect()
+}
+
 /// What a run answers, and how.
 pub struct Prompts<'a> {
-    pub prompts: &'a [String],
+    pub prompts: &'a [Prompt],
     pub turns: &'a Turns<'a>,
     pub tokenizer: &'a Tokenizer,
     pub options: &'a GenerateOptions,
@@ -38,43 +59,47 @@ pub struct Prompts<'a> {
 }
 
 /// An answer under way.
-struct Answer {
-    index: usize,
+struct Answer<'a> {
+    prompt: &'a Prompt,
     prompt_tokens: usize,
     tokens: Vec<Token>,
 }
 
-impl Prompts<'_> {
-    /// Answers all prompts, and prints each answer when it has ended.
+impl<'a> Prompts<'a> {
+    /// Answers all prompts, and prints each answer when it has ended, or why a prompt has none. Returns how many have
+    /// none.
     ///
     /// # Errors
-    /// Those of the prompts, of decoding and of the device.
+    /// Those of decoding, of the device, and of standard output.
     pub async fn answer(
         &self,
         batch: &mut Batch,
         drafter: &dyn Fn() -> Result<Box<dyn Drafter>, String>,
-    ) -> Result<(), Box<dyn Error>> {
-        let mut waiting = self.prompts.iter().enumerate();
+    ) -> Result<usize, Box<dyn Error>> {
+        let mut waiting = self.prompts.iter();
         let mut answers = BTreeMap::new();
+        let mut refused = 0;
         loop {
             while batch.room() > 0
-                && let Some((index, prompt)) = waiting.next()
+                && let Some(prompt) = waiting.next()
             {
-                let tokens = self.turns.first(prompt)?;
-                let id = batch
-                    .join(&tokens, self.options.clone(), drafter()?)
-                    .await?;
-                answers.insert(
-                    id,
-                    Answer {
-                        index,
-                        prompt_tokens: tokens.len(),
-                        tokens: Vec::new(),
-                    },
-                );
+                match self.join(batch, prompt, drafter()?).await? {
+                    Ok((id, answer)) => {
+                        answers.insert(id, answer);
+                    }
+                    // The prompt's own fault: the others are answered.
+                    Err(error) => {
+                        refused += 1;
+                        let (index, prompt) = (prompt.line, &prompt.text);
+                        let line = json!({ "index": index, "prompt": prompt, "error": error });
+                        if !print::line(line)? {
+                            return Ok(refused);
+                        }
+                    }
+                }
             }
             if batch.is_empty() || self.cancel.is_cancelled() {
-                return Ok(());
+                return Ok(refused);
             }
             let parts = batch.step().await?;
             self.device.check()?;
@@ -92,8 +117,8 @@ impl Prompts<'_> {
                 batch.leave(part.answer);
                 let ids: Vec<u32> = answer.tokens.iter().map(|token| token.id).collect();
                 let line = json!({
-                    "index": answer.index,
-                    "prompt": self.prompts[answer.index],
+                    "index": answer.prompt.line,
+                    "prompt": answer.prompt.text,
                     "text": text,
                     "tokens": ids,
                     "prompt_tokens": answer.prompt_tokens,
@@ -101,9 +126,41 @@ impl Prompts<'_> {
                     "accepted_per_step": part.statistics.accepted_per_step(),
                     "finish": finish_name(Some(finish)),
                 });
-                println!("{line}");
+                if !print::line(line)? {
+                    return Ok(refused);
+                }
                 answers.remove(&part.answer);
             }
+        }
+    }
+
+    /// Has a prompt join the batch; the inner error is one of this prompt alone.
+    async fn join(
+        &self,
+        batch: &mut Batch,
+        prompt: &'a Prompt,
+        drafter: Box<dyn Drafter>,
+    ) -> Result<Result<(AnswerId, Answer<'a>), String>, GenerateError> {
+        let tokens = match self.turns.first(&prompt.text) {
+            Ok(tokens) => tokens,
+            Err(error) => return Ok(Err(error.to_string())),
+        };
+        let joined = batch.join(&tokens, self.options.clone(), drafter).await;
+        match joined {
+            Ok(id) => {
+                let answer = Answer {
+                    prompt,
+                    prompt_tokens: tokens.len(),
+                    tokens: Vec::new(),
+                };
+                Ok(Ok((id, answer)))
+            }
+            Err(
+                error @ (GenerateError::EmptyPrompt
+                | GenerateError::PromptTooLong { .. }
+                | GenerateError::UnknownToken { .. }),
+            ) => Ok(Err(error.to_string())),
+            Err(error) => Err(error),
         }
     }
 
@@ -119,5 +176,23 @@ impl Prompts<'_> {
                 (text, false)
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prompts_have_the_numbers_of_their_lines() {
+        let prompt = |line, text: &str| Prompt {
+            line,
+            text: text.to_owned(),
+        };
+        assert_eq!(
+            prompts_of("\nwhy\n  \r\n how \n"),
+            [prompt(1, "why"), prompt(3, " how ")]
+        );
+        assert_eq!(prompts_of(" \n"), []);
     }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use sunfleck::{
-    generate::{Finish, Statistics, Token, TokenChoice},
+    generate::{Finish, LogProbabilities, Statistics, Token, TokenChoice},
     wgpu::AdapterInfo,
 };
 
@@ -14,6 +14,14 @@ pub fn finish_name(finish: Option<Finish>) -> &'static str {
         Some(Finish::ContextFull) => "context_full",
         Some(Finish::StopString) => "stop",
         _ => "interrupted",
+    }
+}
+
+/// A log-probability; null for a token that the sampling options left none.
+fn number(log_probability: f32) -> Value {
+    match log_probability > f32::MIN {
+        true => json!(log_probability),
+        false => Value::Null,
     }
 }
 
@@ -66,10 +74,21 @@ impl Report<'_> {
         });
         let likely: Option<Vec<Value>> = (self.tokens.iter())
             .map(|token| token.log_probabilities.as_ref())
-            .map(|p| p.map(|p| json!({ "raw": p.raw, "processed": p.processed })))
+            .map(|p| p.map(|p| self.likely(p)))
             .collect();
         if let (Some(likely), Some(_)) = (likely, self.choice.log_probabilities) {
             object["log_probabilities"] = Value::from(likely);
+        }
+        object
+    }
+
+    fn likely(&self, of_token: &LogProbabilities) -> Value {
+        let mut object = json!({ "raw": of_token.raw, "processed": of_token.processed });
+        if self.choice.log_probabilities > Some(0) {
+            let top = of_token.top.iter().map(
+                |top| json!({ "token": top.token, "raw": top.raw, "processed": number(top.processed) }),
+            );
+            object["top"] = top.collect();
         }
         object
     }

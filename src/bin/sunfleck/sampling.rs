@@ -2,7 +2,7 @@
 
 use clap::{Args, ValueEnum};
 use sunfleck::{
-    generate::TokenChoice,
+    generate::{DraftChoice, TokenChoice},
     verify::{self, LossyTypical, Rule},
 };
 
@@ -42,6 +42,11 @@ pub struct Sampling {
     )]
     pub presence_penalty: f32,
 
+    /// How chains are drafted by --drafter mtp, exit and model where tokens are sampled: the likeliest tokens, or drawn from the
+    /// drafter's own distribution. The text has the same law.
+    #[arg(long, value_enum, default_value_t = Drafts::Likeliest, value_name = "HOW")]
+    pub drafts: Drafts,
+
     /// Key of the random numbers: the same seed and options give the same text on the same adapter.
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub seed: u64,
@@ -59,6 +64,14 @@ pub enum Accept {
     Traversal,
     /// Lossy: drafted tokens that are not unlikely for how unsure the model is.
     Typical,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Drafts {
+    /// The likeliest token of each place.
+    Likeliest,
+    /// Drawn by chance.
+    Drawn,
 }
 
 impl Sampling {
@@ -108,6 +121,10 @@ impl Sampling {
             },
             seed: self.seed,
             log_probabilities: None,
+            drafts: match self.drafts {
+                Drafts::Likeliest => DraftChoice::Likeliest,
+                Drafts::Drawn => DraftChoice::Drawn,
+            },
         };
         choice.check().map_err(|error| error.to_string())?;
         Ok(choice)

@@ -23,9 +23,9 @@ use super::{
 use crate::{
     gpu::Gpu,
     model::{Decoder, Gguf, ReaderSource, WeightSource},
-    tree::{DraftTree, DynamicTreeShape, MAX_BUILT_NODES},
+    tree::{DraftTree, DrawKind, DynamicTreeShape, MAX_BUILT_NODES},
 };
-use module::{Draft, MAX_STEPS, Module};
+use module::{Draft, Fresh, MAX_STEPS, Module};
 
 /// How an [`MtpDrafter`] drafts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -172,9 +172,15 @@ impl Drafter for MtpDrafter {
             };
             return Ok(Drafted::Grown(Growth::new(root, most, depth)?));
         }
-        let depth = (self.tokens.min(context.max_depth)).min(context.max_nodes - 1);
+        let mut depth = (self.tokens.min(context.max_depth)).min(context.max_nodes - 1);
+        let mut draw = DrawKind::TopK;
+        if context.draws > 0 {
+            depth = depth.min(context.draws);
+            draw = DrawKind::Iid;
+        }
         self.draft = Draft::Chain(depth as u32);
-        Ok(Drafted::OnGpu(DraftTree::chain(root, &vec![0; depth])?))
+        let chain = DraftTree::chain(root, &vec![0; depth])?;
+        Ok(Drafted::OnGpu(chain.with_draw(draw)?))
     }
 
     fn record(&mut self, recording: &mut Recording<'_>) -> Result<(), DraftError> {
@@ -198,9 +204,14 @@ impl Drafter for MtpDrafter {
             true => self.draft,
             false => Draft::Nothing,
         };
+        let fresh = Fresh {
+            rows: features.rows,
+            tokens,
+            position: slot,
+        };
         let (gpu, encoder) = (recording.gpu, &mut *recording.encoder);
         self.module
-            .record(gpu, encoder, features.rows, tokens, slot, draft)
+            .record(gpu, encoder, fresh, draft, recording.drawing)
     }
 
     fn reset(&mut self) {

@@ -5,7 +5,8 @@ use wgpu::{Buffer, CommandEncoder, ComputePass};
 use crate::{
     cache::{CacheShape, KvCache, RopeShape},
     draft::{
-        DraftError, DrafterLoadError,
+        DraftError, DrafterLoadError, Drawing,
+        drawing::Spread,
         kernels::{Choose, Gather},
         vocabulary::DraftHead,
         weights::WeightFile,
@@ -46,6 +47,7 @@ pub(super) struct Module {
     head: Vec<Linear>,
     argmax: Argmax,
     choose: Choose,
+    spread: Spread,
     chosen: Buffer,
     blob: Buffer, // the target's; its first field is the tokens
     target: StepBuffer,
@@ -76,6 +78,17 @@ impl Shared<'_> {
         self.embed_norm.encode(pass, rows);
         self.embed_projection.encode_few(pass, rows);
     }
+}
+
+/// Positions that were committed since the module ran last.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Fresh<'a> {
+    /// Rows of the target's features.
+    pub rows: &'a [u32],
+    /// The token after each.
+    pub tokens: &'a [u32],
+    /// Key of the module's cache that the first of them gets.
+    pub position: u32,
 }
 
 /// What to draft after a pass over committed positions.
@@ -278,6 +291,7 @@ impl Module {
             argmax: Argmax::new(gpu, ids, &one_row, view(&logits), view(&candidates)).await?,
             choose: Choose::new(gpu, ids, view(&candidates), view(&token_of), view(&chosen))
                 .await?,
+            spread: Spread::new(gpu, view(&logits), &head.tokens, h.vocabulary).await?,
             chosen,
             blob: decoder.tree().clone(),
             step,
@@ -293,17 +307,21 @@ impl Module {
         self.growing.shape()
     }
 
-    /// Records the keys of the positions from `position` of the cache on, whose features are the target's `rows` and
-    /// which `tokens` follow, then a draft: a chain into nodes 1, 2, ... of the target's tree, or a tree in its place.
+    /// Records the keys of the fresh positions, then a draft: a chain into nodes 1, 2, ... of the target's tree, through
+    /// `drawing` where it is drawn by chance, or a tree in its place.
     pub fn record(
         &mut self,
         gpu: &Gpu,
         encoder: &mut CommandEncoder,
-        rows: &[u32],
-        tokens: &[u32],
-        position: u32,
+        fresh: Fresh<'_>,
         draft: Draft,
+        drawing: Option<&Drawing>,
     ) -> Result<(), DraftError> {
+        let Fresh {
+            rows,
+            tokens,
+            position,
+        } = fresh;
         let count = rows.len() as u32;
         let chain = match draft {
             Draft::Chain(depth) => depth.min(MAX_STEPS as u32),
@@ -330,15 +348,22 @@ impl Module {
                 if draft != Draft::Nothing {
                     self.encode_logits(&mut pass);
                 }
-                if chain > 0 {
-                    self.argmax.encode(&mut pass, 1);
-                    self.choose.encode(&mut pass);
+                match drawing {
+                    _ if chain == 0 => {}
+                    Some(_) => self.spread.encode(&mut pass),
+                    None => {
+                        self.argmax.encode(&mut pass, 1);
+                        self.choose.encode(&mut pass);
+                    }
                 }
             }
             if chain > 0 {
                 let node = 4 * (i as u64 + 1);
-                encoder.copy_buffer_to_buffer(&self.chosen, 0, &self.blob, node, 4);
-                encoder.copy_buffer_to_buffer(&self.chosen, 0, &self.tokens, 0, 4);
+                match drawing {
+                    Some(drawing) => drawing.encode(encoder, i, self.spread.row()),
+                    None => encoder.copy_buffer_to_buffer(&self.chosen, 0, &self.blob, node, 4),
+                }
+                encoder.copy_buffer_to_buffer(&self.blob, node, &self.tokens, 0, 4);
                 let last = u64::from(rows - 1) * self.row_bytes;
                 let (from, to) = (&self.output, &self.hidden);
                 encoder.copy_buffer_to_buffer(from, last, to, 0, self.row_bytes);

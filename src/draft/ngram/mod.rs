@@ -7,7 +7,7 @@
 
 mod index;
 
-use super::{DraftContext, DraftError, Drafted, Drafter, Outcome};
+use super::{DraftContext, DraftCost, DraftError, DraftLimits, Drafted, Drafter, Outcome};
 use crate::tree::{DraftTree, MAX_NODES};
 use index::NgramIndex;
 
@@ -114,6 +114,17 @@ impl NgramDrafter {
 impl Drafter for NgramDrafter {
     fn name(&self) -> &str {
         "ngram"
+    }
+
+    fn limits(&self) -> DraftLimits {
+        let (depth, matches) = (self.options.max_tokens, self.options.matches);
+        let nodes = depth.saturating_mul(matches).saturating_add(1);
+        DraftLimits::new(
+            nodes.min(MAX_NODES),
+            depth.min(MAX_NODES - 1),
+            matches > 1,
+            DraftCost::Free,
+        )
     }
 
     fn draft(&mut self, context: &DraftContext<'_>) -> Result<Drafted, DraftError> {

@@ -45,6 +45,8 @@ pub struct Batch {
     verifier: BatchVerifier,
     answers: Vec<Option<Answer>>, // [sequence]
     joined: u64,
+    /// What answers were given that no step has handed out yet.
+    ready: Vec<AnswerPart>,
 }
 
 /// An answer of a [`Batch`].
@@ -90,12 +92,14 @@ impl Batch {
     /// [`GenerateError::NotABatch`] for a decoder made for one sequence, and the device's errors.
     pub async fn new(gpu: &Gpu, decoder: Decoder) -> Result<Self, GenerateError> {
         let batch = decoder.batch().ok_or(GenerateError::NotABatch)?;
-        let verifier = BatchVerifier::new(gpu, batch, decoder.hyperparameters().vocabulary).await?;
+        let verifier =
+            BatchVerifier::new(gpu, batch, decoder.hyperparameters().vocabulary, 0).await?;
         Ok(Self {
             answers: (0..batch.sequences()).map(|_| None).collect(),
             verifier,
             reader: Session::new(gpu, decoder, Box::new(NoDrafter)),
             joined: 0,
+            ready: Vec::new(),
         })
     }
 
@@ -112,9 +116,9 @@ impl Batch {
             .count()
     }
 
-    /// Whether no answer is under way.
+    /// Whether no answer is under way, nor has a part that is yet to be handed out.
     pub fn is_empty(&self) -> bool {
-        self.answers.iter().all(Option::is_none)
+        self.ready.is_empty() && self.answers.iter().all(Option::is_none)
     }
 
     /// Prompt and answer so far; `None` for an answer that has left.
@@ -143,6 +147,11 @@ impl Batch {
         reader.reset();
         reader.set_choice(options.choice).await?;
         reader.set_grammar(options.grammar.clone()).await?;
+        let top = options.choice.top();
+        if let Some(batch) = reader.decoder.batch().filter(|_| top > self.verifier.top()) {
+            let vocabulary = reader.decoder.hyperparameters().vocabulary;
+            self.verifier = BatchVerifier::new(&reader.gpu, batch, vocabulary, top).await?;
+        }
         let never = CancelHandle::default();
         let read = reader
             .read_prompt_until(prompt, &mut |_, _| (), &never)
@@ -172,12 +181,14 @@ impl Batch {
         Ok(id)
     }
 
-    /// Ends an answer; `false` where it had left before.
+    /// Ends an answer; `false` where it had left before. What it has that no step has handed out is dropped.
     pub fn leave(&mut self, answer: AnswerId) -> bool {
+        let waiting = self.ready.len();
+        self.ready.retain(|part| part.answer != answer);
         let is_it = |there: &&mut Option<Answer>| there.as_ref().is_some_and(|a| a.id == answer);
         match self.answers.iter_mut().find(is_it) {
             Some(there) => there.take().is_some(),
-            None => false,
+            None => self.ready.len() < waiting,
         }
     }
 
@@ -187,14 +198,13 @@ impl Batch {
     /// # Errors
     /// [`GenerateError::BatchDraft`] for a drafter that does not draft chains on the host; the drafters', the
     /// grammars' and the device's errors. Answers stay as they were then, unless a grammar failed: its answer
-    /// should leave.
+    /// should leave. What other answers were given is handed out by the next step.
     pub async fn step(&mut self) -> Result<Vec<AnswerPart>, GenerateError> {
-        let mut parts = Vec::new();
         for there in &mut self.answers {
             let Some(given) = there.as_mut().and_then(|answer| answer.first.take()) else {
                 continue;
             };
-            parts.extend(hand_out(there, given));
+            self.ready.extend(hand_out(there, given));
         }
         let context = self.decoder().options().context;
         for there in &mut self.answers {
@@ -204,24 +214,40 @@ impl Batch {
                     kept: 0,
                     finish: Some(Finish::ContextFull),
                 };
-                parts.extend(hand_out(there, full));
+                self.ready.extend(hand_out(there, full));
             }
         }
         let start = Instant::now();
         let chains = self.draft()?;
         let draft_time = start.elapsed();
-        if chains.is_empty() {
-            return Ok(parts);
+        if !chains.is_empty() {
+            let results = self.verify(&chains).await?;
+            let verify_time = start.elapsed() - draft_time;
+            self.keep(chains, results, [draft_time, verify_time])?;
         }
-        let results = self.verify(&chains).await?;
-        let verify_time = start.elapsed() - draft_time;
+        Ok(std::mem::take(&mut self.ready))
+    }
+
+    /// Gives each answer what was decided about its chain.
+    ///
+    /// # Errors
+    /// The first; the other answers get theirs all the same.
+    fn keep(
+        &mut self,
+        chains: Vec<Chain>,
+        results: Vec<StepResult>,
+        times: [Duration; 2],
+    ) -> Result<(), GenerateError> {
+        let mut failed = None;
         for (chain, result) in chains.into_iter().zip(results) {
             let there = &mut self.answers[chain.sequence];
             let Some(answer) = there else { continue };
-            let given = answer.keep(&chain.tree, result, [draft_time, verify_time])?;
-            parts.extend(hand_out(there, given));
+            match answer.keep(&chain.tree, result, times) {
+                Ok(given) => self.ready.extend(hand_out(there, given)),
+                Err(error) => failed = failed.or(Some(error)),
+            }
         }
-        Ok(parts)
+        failed.map_or(Ok(()), Err)
     }
 
     /// What every answer's drafter proposes.
@@ -301,14 +327,16 @@ impl Batch {
         gpu.queue().submit([encoder.finish()]);
         let verdicts = self.verifier.read(each, rows.len()).await?;
         let results = verdicts.into_iter().zip(&checks).map(|(verdict, check)| {
-            let both = verdict.raw_log_probabilities.iter();
-            let both = both.zip(&verdict.log_probabilities);
-            let all = both.map(|(&raw, &processed)| LogProbabilities { raw, processed });
+            let mut log_probabilities = match check.choice.log_probabilities {
+                Some(_) => LogProbabilities::of(&verdict),
+                None => Vec::new(),
+            };
+            // Another answer may have asked for more.
+            for of_token in &mut log_probabilities {
+                of_token.top.truncate(check.choice.top() as usize);
+            }
             StepResult {
-                log_probabilities: match check.choice.log_probabilities {
-                    Some(_) => all.collect(),
-                    None => Vec::new(),
-                },
+                log_probabilities,
                 path: verdict.path,
                 tokens: verdict.tokens,
                 grown: None,

@@ -31,26 +31,30 @@ pub(super) struct BatchVerifier {
     lengths: Buffer,   // [chain] of four u32s, of which the second is the root's position
     masks: Buffer,     // [chain, 1 + nodes, word]
     words: usize,      // of a mask
+    top: u32,
 }
 
 /// A verification of chains of at most `nodes` nodes.
 struct Bound {
     nodes: u32,
+    problem: VerifyProblem,
     verify: Verify,
     read_back: ReadBack,
 }
 
 impl BatchVerifier {
-    /// Compiles and binds.
+    /// Compiles and binds; `top` likeliest tokens are listed beside each kept one.
     pub async fn new(
         gpu: &Gpu,
         decoder: &BatchDecoder,
         vocabulary: u32,
+        top: u32,
     ) -> Result<Self, GenerateError> {
         let (batch, most) = (decoder.sequences(), decoder.each());
         let problem = |nodes| VerifyProblem {
             penalties: true,
             grammar: true,
+            top_log_probabilities: top,
             ..VerifyProblem::new(batch, nodes, vocabulary)
         };
         let bytes = |words: u64| words * u64::from(batch) * 4;
@@ -76,9 +80,10 @@ impl BatchVerifier {
                     u64::from(problem.mask_rows()) * u64::from(problem.mask_words()),
                 )),
             };
-            let verdicts = bytes(Verdict::words(nodes) as u64);
+            let verdicts = bytes(problem.outcome_words() as u64);
             sizes.push(Bound {
                 nodes,
+                problem,
                 verify: gpu.plan_verify(&problem)?.prepare().await?.bind(&io)?,
                 read_back: ReadBack::new(gpu, "verdicts", verdicts),
             });
@@ -90,7 +95,13 @@ impl BatchVerifier {
             lengths,
             masks,
             words,
+            top,
         })
+    }
+
+    /// Likeliest tokens that are listed beside each kept one.
+    pub fn top(&self) -> u32 {
+        self.top
     }
 
     /// Says what the next submission verifies, one chain a request, and returns how far apart their first rows have to
@@ -162,10 +173,8 @@ impl BatchVerifier {
         let bound = self.sized(nodes);
         let bytes = bound.read_back.read(&self.gpu).await?;
         let words: Vec<u32> = bytemuck::pod_collect_to_vec(&bytes);
-        let each = words.chunks(Verdict::words(bound.nodes));
-        let verdicts = each
-            .take(chains)
-            .map(|words| Verdict::from_words(words, bound.nodes));
+        let each = words.chunks(bound.problem.outcome_words());
+        let verdicts = each.take(chains).map(|words| bound.problem.verdict(words));
         Ok(verdicts.collect::<Result<_, _>>()?)
     }
 }

@@ -28,6 +28,11 @@ impl<'j> Config<'j> {
         self.0.get(key).filter(|value| !value.is_null())
     }
 
+    /// Whether the file says `null`, which is not the same as nothing.
+    fn is_null(&self, key: &str) -> bool {
+        self.0.get(key).is_some_and(Json::is_null)
+    }
+
     fn refuse(&self, key: &str, needed: impl Into<String>) -> HuggingFaceError {
         let given = match self.get(key) {
             Some(value) => value.to_string().chars().take(64).collect(),
@@ -92,6 +97,12 @@ pub(super) fn read(
     };
     let head = config.count_or("head_dim", per_head)?;
     let layers = config.count("num_hidden_layers")?;
+    // Of the other classes it is the number of heads.
+    let kv_heads = match model_type {
+        Some("mistral") => 8,
+        Some("smollm3") => 4,
+        _ => heads,
+    };
     let mut set = |key: &str, value| metadata.insert(format!("{family}.{key}"), value);
     for (key, value) in [
         ("block_count", layers),
@@ -104,7 +115,10 @@ pub(super) fn read(
         ("rope.dimension_count", head),
         (
             "attention.head_count_kv",
-            config.count_or("num_key_value_heads", heads)?,
+            match config.is_null("num_key_value_heads") {
+                true => heads,
+                false => config.count_or("num_key_value_heads", kv_heads)?,
+            },
         ),
     ] {
         set(key, Value::U32(value));
@@ -117,7 +131,11 @@ pub(super) fn read(
     if family == "smollm3" {
         check_no_rope(&config, layers)?;
     }
-    let rope = rope(&config, head)?;
+    let usual_base = match family {
+        "smollm3" => 2e6,
+        _ => 1e4,
+    };
+    let rope = rope(&config, head, usual_base)?;
     set("rope.freq_base", Value::F32(rope.base as f32));
     for (name, value) in rope.scaling {
         set(&format!("rope.scaling.{name}"), value);
@@ -125,7 +143,8 @@ pub(super) fn read(
     let name = Value::String(family.to_owned());
     metadata.insert("general.architecture".to_owned(), name);
     Ok(Shape {
-        tied: config.flag_or("tie_word_embeddings", false)?,
+        // SmolLM3's class leaves it to the class of all configurations, which ties, and files leave it out.
+        tied: config.flag_or("tie_word_embeddings", family == "smollm3")?,
         rope_divisors: rope.tensors,
     })
 }
@@ -179,7 +198,7 @@ struct Rope {
     tensors: Vec<(&'static str, Vec<f32>)>,
 }
 
-fn rope(config: &Config<'_>, head: u32) -> Result<Rope, HuggingFaceError> {
+fn rope(config: &Config<'_>, head: u32, usual_base: f64) -> Result<Rope, HuggingFaceError> {
     // Since version 5 of transformers base and scaling are in one place.
     let key = ["rope_parameters", "rope_scaling"]
         .into_iter()
@@ -188,7 +207,7 @@ fn rope(config: &Config<'_>, head: u32) -> Result<Rope, HuggingFaceError> {
     let base = match (scaling.get("rope_theta"), config.get("rope_theta")) {
         (Some(_), _) => scaling.number("rope_theta")?,
         (None, Some(_)) => config.number("rope_theta")?,
-        (None, None) => 10_000.0,
+        (None, None) => usual_base,
     };
     let mut rope = Rope {
         base,
@@ -405,6 +424,45 @@ mod tests {
         assert_eq!(m["llama.rope.freq_base"], Value::F32(1000.0));
         assert_eq!(m["llama.rope.scaling.factor"], Value::F32(4.0));
         assert!(shape.tied);
+    }
+
+    #[test]
+    fn what_a_file_leaves_out_is_what_its_class_has() {
+        let without = |model_type: &str| {
+            let mut json =
+                with(serde_json::json!({"model_type": model_type, "num_attention_heads": 16}));
+            let map = json.as_object_mut().unwrap();
+            map.shift_remove("num_key_value_heads");
+            map.shift_remove("rope_theta");
+            json
+        };
+        for (model_type, family, kv_heads, base, tied) in [
+            ("llama", "llama", 16, 1e4, false),
+            ("mistral", "llama", 8, 1e4, false),
+            ("qwen2", "qwen2", 16, 1e4, false),
+            ("smollm3", "smollm3", 4, 2e6, true),
+        ] {
+            let mut json = without(model_type);
+            let (m, shape) = metadata(&json);
+            let key = |name: &str| m[&format!("{family}.{name}")].clone();
+            assert_eq!(
+                key("attention.head_count_kv"),
+                Value::U32(kv_heads),
+                "{model_type}"
+            );
+            assert_eq!(key("rope.freq_base"), Value::F32(base), "{model_type}");
+            assert_eq!(shape.tied, tied, "{model_type}");
+            // `null` stands for the number of heads in every class.
+            json["num_key_value_heads"] = Json::Null;
+            json["tie_word_embeddings"] = Json::Bool(!tied);
+            let (m, shape) = metadata(&json);
+            let heads = &m[&format!("{family}.attention.head_count_kv")];
+            assert_eq!(
+                (heads, shape.tied),
+                (&Value::U32(16), !tied),
+                "{model_type}"
+            );
+        }
     }
 
     #[test]

@@ -1,17 +1,19 @@
 //! A folder as Hugging Face has models: `config.json`, `tokenizer.json` and weights in safetensors files.
 //!
 //! It becomes a [`Gguf`], with GGUF's keys and names, and one reader of all weight files: everything behind it
-//! (hyperparameters, tokenizer, chat template, decoder) knows no other format. Two keys of our own say what GGUF has no
-//! word for: [`ROPE_PAIRS`], since weights here are not permuted for neighbouring pairs as GGUF converters do, and
-//! [`PRE_TOKENIZER`], the pre-tokeniser itself where GGUF has a name for it.
+//! (hyperparameters, tokenizer, chat template, decoder) knows no other format. Keys of our own say what GGUF has no
+//! word for: [`ROPE_PAIRS`], since weights here are not permuted for neighbouring pairs as GGUF converters do,
+//! [`PRE_TOKENIZER`], the pre-tokeniser itself where GGUF has a name for it, and of SentencePiece vocabularies
+//! [`SENTENCE_PIECE`], [`SPACE_PREFIX`] and [`SPLIT_WORDS`].
 //!
 //! In the order of [`open`]: `config` reads the shape, `weights` finds the files, `safetensors` reads their headers,
-//! `names` renames the tensors, `tokenizer` reads the vocabulary.
+//! `names` renames the tensors, `tokenizer` reads the vocabulary, `sentence_piece` what one of that kind says of spaces.
 
 mod config;
 mod error;
 mod names;
 mod safetensors;
+mod sentence_piece;
 mod tokenizer;
 mod weights;
 
@@ -34,8 +36,17 @@ use super::{
 pub const ROPE_PAIRS: &str = "sunfleck.rope_pairs";
 /// Metadata key: the pre-tokeniser as `tokenizer.json` has it.
 pub const PRE_TOKENIZER: &str = "sunfleck.pre_tokenizer";
+/// Metadata key: `bpe` or `unigram` for a SentencePiece vocabulary, where GGUF has scores alone.
+pub const SENTENCE_PIECE: &str = "sunfleck.sentence_piece";
+/// Metadata key: where such a vocabulary puts a space that is not in the text: `none`, `sections` (before each text between
+/// control tokens), `spaced` (likewise, unless it begins with one) or `start` (likewise, at the start alone).
+pub const SPACE_PREFIX: &str = "sunfleck.space_prefix";
+/// Metadata key: whether a word ends such a vocabulary's tokens.
+pub const SPLIT_WORDS: &str = "sunfleck.split_words";
 /// Metadata key: whether a whole word that is a token is taken as it is, whatever the merges say.
 pub const IGNORE_MERGES: &str = "sunfleck.ignore_merges";
+/// Metadata key: whether text is brought into Unicode's normal form C before it is encoded.
+pub const NORMAL_FORM_C: &str = "sunfleck.normal_form_c";
 
 /// Most a file of settings may have; the longest real vocabularies have 35 MB. // bytes
 const MAX_JSON_BYTES: u64 = 256 << 20;

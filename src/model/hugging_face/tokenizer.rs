@@ -1,10 +1,10 @@
-//! `tokenizer.json` and `tokenizer_config.json`: a byte-level BPE vocabulary, as GGUF's metadata has it.
+//! `tokenizer.json` and `tokenizer_config.json`: a byte-level BPE vocabulary or a SentencePiece one, as GGUF's metadata has it.
 
 use std::collections::HashMap;
 
 use serde_json::Value as Json;
 
-use super::{HuggingFaceError, IGNORE_MERGES, PRE_TOKENIZER};
+use super::{HuggingFaceError, IGNORE_MERGES, NORMAL_FORM_C, PRE_TOKENIZER, sentence_piece};
 use crate::model::gguf::{Array, Value};
 
 const FILE: &str = "tokenizer.json";
@@ -32,30 +32,17 @@ pub(super) fn read(
     let json = sources.vocabulary;
     let model = &json["model"];
     // Files of before 2021 don't say.
-    if !matches!(model["type"].as_str(), None | Some("BPE")) {
-        return Err(refuse("model.type", &model["type"], "BPE"));
-    }
-    if model["byte_fallback"].as_bool() == Some(true) {
-        let needed = "false: for a SentencePiece vocabulary give the model as GGUF";
-        return Err(refuse(
-            "model.byte_fallback",
-            &model["byte_fallback"],
-            needed,
-        ));
-    }
-    let normalizer = &json["normalizer"];
-    // Text in normal form C is what nearly all text is; others are not for byte-level vocabularies.
-    if !normalizer.is_null() && normalizer["type"] != "NFC" {
-        return Err(refuse("normalizer", &normalizer["type"], "none, or NFC"));
-    }
-    let pre_tokenizer = &json["pre_tokenizer"];
-    if !has_type(pre_tokenizer, "pretokenizers", "ByteLevel") {
-        let needed = "one with a step of type ByteLevel";
-        return Err(refuse("pre_tokenizer", &pre_tokenizer["type"], needed));
+    if !matches!(model["type"].as_str(), None | Some("BPE") | Some("Unigram")) {
+        return Err(refuse("model.type", &model["type"], "BPE or Unigram"));
     }
     let (tokens, types) = tokens(json, sources.configuration)?;
-    let merges = merges(model)?;
-    let mut set = |key: &str, value| metadata.insert(key.to_owned(), value);
+    let mut set = |key: &str, value: Value| {
+        metadata.insert(key.to_owned(), value);
+    };
+    match sentence_piece::is_meant(json) {
+        true => sentence_piece::read(json, &tokens, &mut set)?,
+        false => byte_level(json, &mut set)?,
+    }
 
     let ids: HashMap<&str, u32> = tokens.iter().map(String::as_str).zip(0u32..).collect();
     // A token by itself, or with its options.
@@ -93,19 +80,36 @@ pub(super) fn read(
     }
     let ignore = model["ignore_merges"].as_bool().unwrap_or(false);
     set(IGNORE_MERGES, Value::Bool(ignore));
-    set(PRE_TOKENIZER, Value::String(pre_tokenizer.to_string()));
-    set("tokenizer.ggml.model", Value::String("gpt2".to_owned()));
     for (key, array) in [
         ("tokens", Array::String(tokens)),
         ("token_type", Array::I32(types)),
-        ("merges", Array::String(merges)),
     ] {
         set(&format!("tokenizer.ggml.{key}"), Value::Array(array));
     }
     Ok(())
 }
 
-fn refuse(key: &str, given: &Json, needed: &str) -> HuggingFaceError {
+/// Hands out what is said of a byte-level vocabulary alone.
+fn byte_level(json: &Json, set: &mut dyn FnMut(&str, Value)) -> Result<(), HuggingFaceError> {
+    let normalizer = &json["normalizer"];
+    // Others are not for byte-level vocabularies.
+    if !normalizer.is_null() && normalizer["type"] != "NFC" {
+        return Err(refuse("normalizer", &normalizer["type"], "none, or NFC"));
+    }
+    let pre_tokenizer = &json["pre_tokenizer"];
+    if !has_type(pre_tokenizer, "pretokenizers", "ByteLevel") {
+        let needed = "one with a step of type ByteLevel, or Metaspace";
+        return Err(refuse("pre_tokenizer", &pre_tokenizer["type"], needed));
+    }
+    let merges = Array::String(merges(&json["model"])?);
+    set("tokenizer.ggml.merges", Value::Array(merges));
+    set(NORMAL_FORM_C, Value::Bool(!normalizer.is_null()));
+    set(PRE_TOKENIZER, Value::String(pre_tokenizer.to_string()));
+    set("tokenizer.ggml.model", Value::String("gpt2".to_owned()));
+    Ok(())
+}
+
+pub(super) fn refuse(key: &str, given: &Json, needed: &str) -> HuggingFaceError {
     HuggingFaceError::Value {
         file: FILE,
         key: key.to_owned(),
@@ -127,13 +131,28 @@ fn has_type(step: &Json, list: &str, wanted: &str) -> bool {
 /// has no text.
 fn tokens(json: &Json, configuration: &Json) -> Result<(Vec<String>, Vec<i32>), HuggingFaceError> {
     const VOCAB: &str = "model.vocab";
-    let vocab = json["model"]["vocab"].as_object();
-    let vocab = vocab.ok_or_else(|| refuse(VOCAB, &Json::Null, "tokens with their ids"))?;
+    let vocab = &json["model"]["vocab"];
     let mut entries = Vec::new();
-    for (token, id) in vocab {
-        let number = (id.as_u64()).filter(|id| *id < MAX_TOKENS);
-        let number = number.ok_or_else(|| refuse(VOCAB, id, "ids below 2^24"))?;
-        entries.push((number, token.as_str(), TEXT));
+    let meant = sentence_piece::is_meant(json);
+    let kind = |token: &str| match meant && sentence_piece::is_byte(token) {
+        true => sentence_piece::BYTE,
+        false => TEXT,
+    };
+    if let Some(list) = vocab.as_array() {
+        // Of Unigram: tokens with their scores, in the order of their ids.
+        for (id, entry) in (0..MAX_TOKENS).zip(list) {
+            let token = entry[0].as_str();
+            let token = token.ok_or_else(|| refuse(VOCAB, entry, "tokens with their scores"))?;
+            entries.push((id, token, kind(token)));
+        }
+    } else {
+        let vocab = vocab.as_object();
+        let vocab = vocab.ok_or_else(|| refuse(VOCAB, &Json::Null, "tokens with their ids"))?;
+        for (token, id) in vocab {
+            let number = (id.as_u64()).filter(|id| *id < MAX_TOKENS);
+            let number = number.ok_or_else(|| refuse(VOCAB, id, "ids below 2^24"))?;
+            entries.push((number, token.as_str(), kind(token)));
+        }
     }
     let added = json["added_tokens"].as_array().map(Vec::as_slice);
     for token in added.unwrap_or_default() {
@@ -173,7 +192,7 @@ fn tokens(json: &Json, configuration: &Json) -> Result<(Vec<String>, Vec<i32>), 
 }
 
 /// Merges as GGUF writes them: two tokens with a space between.
-fn merges(model: &Json) -> Result<Vec<String>, HuggingFaceError> {
+pub(super) fn merges(model: &Json) -> Result<Vec<String>, HuggingFaceError> {
     const KEY: &str = "model.merges";
     let list = model["merges"].as_array();
     let list = list.ok_or_else(|| refuse(KEY, &Json::Null, "a list of merges"))?;
@@ -254,15 +273,25 @@ mod tests {
         assert_eq!(m("ggml.eos_token_id"), Value::U32(2));
         assert_eq!(m("ggml.eot_token_id"), Value::U32(1));
         assert_eq!(m("chat_template"), Value::String("yes".to_owned()));
+        let normal_form = |json: &Json| read_all(json).unwrap()[NORMAL_FORM_C].clone();
+        assert_eq!(normal_form(&vocabulary()), Value::Bool(true));
+        let mut plain = vocabulary();
+        plain["normalizer"] = Json::Null;
+        assert_eq!(normal_form(&plain), Value::Bool(false));
     }
 
     #[test]
     fn other_kinds_and_damage_are_refused_by_key() {
         for (pointer, value, word) in [
-            ("/model/type", json!("Unigram"), "model.type"),
-            ("/model/byte_fallback", json!(true), "byte_fallback"),
+            ("/model/type", json!("WordPiece"), "model.type"),
+            ("/model/type", json!("Unigram"), "model.vocab"),
+            ("/model/byte_fallback", json!(true), "normalizer"),
             ("/normalizer/type", json!("Lowercase"), "normalizer"),
-            ("/pre_tokenizer", json!({"type": "Metaspace"}), "Metaspace"),
+            (
+                "/pre_tokenizer",
+                json!({"type": "Whitespace"}),
+                "\"Whitespace",
+            ),
             ("/model/vocab/a", json!(-1), "model.vocab"),
             ("/model/vocab/a", json!(1u64 << 40), "model.vocab"),
             ("/model/vocab/a", json!(1), "one token"),

@@ -9,11 +9,12 @@
 
 mod control;
 mod pieces;
+mod sentence_piece;
 mod stream;
 
 use super::{Gguf, GgufError};
 use control::NamedTokens;
-use pieces::Pieces;
+use pieces::{Pieces, Place};
 pub use stream::DecodeStream;
 
 /// Why a tokenizer can't be made or used.
@@ -125,10 +126,11 @@ impl TokenType {
 const MAX_TOKEN_BYTES: usize = 4096;
 
 /// Names under which models end a turn or a text.
-const END_NAMES: [&str; 6] = [
+const END_NAMES: [&str; 7] = [
     "<|im_end|>",
     "<|endoftext|>",
     "<|eot_id|>",
+    "<|eom_id|>",
     "<|end_of_text|>",
     "<|end|>",
     "</s>",
@@ -164,7 +166,7 @@ impl Tokenizer {
                 most: MAX_TOKEN_BYTES,
             });
         }
-        let types = token_types(gguf, tokens.len())?;
+        let types = token_types(gguf, tokens)?;
         let pieces = Pieces::from_gguf(gguf, tokens, &types)?;
         let bytes = tokens
             .iter()
@@ -210,19 +212,19 @@ impl Tokenizer {
     ) -> Result<Vec<u32>, TokenizerError> {
         let mut ids = Vec::new();
         let mut between = String::new();
-        let mut after_named = true; // SentencePiece treats the start like a control token
+        let mut place = Place::Start;
         for (mut text, parse_special) in parts {
             while let Some(found) = self.named.find(text, parse_special) {
                 between.push_str(&text[..found.start]);
-                self.pieces.encode(&between, after_named, &mut ids)?;
+                self.pieces.encode(&between, place, &mut ids)?;
                 between.clear();
                 ids.push(found.id);
-                after_named = true;
+                place = Place::AfterNamed;
                 text = &text[found.end..];
             }
             between.push_str(text);
         }
-        self.pieces.encode(&between, after_named, &mut ids)?;
+        self.pieces.encode(&between, place, &mut ids)?;
         Ok(ids)
     }
 
@@ -316,14 +318,22 @@ impl Tokenizer {
     }
 }
 
-fn token_types(gguf: &Gguf, tokens: usize) -> Result<Vec<TokenType>, TokenizerError> {
+fn token_types(gguf: &Gguf, tokens: &[String]) -> Result<Vec<TokenType>, TokenizerError> {
     const KEY: &str = "tokenizer.ggml.token_type";
     let Some(value) = gguf.get(KEY) else {
-        return Ok(vec![TokenType::Text; tokens]);
+        return Ok(vec![TokenType::Text; tokens.len()]);
     };
     let numbers = value.as_integers(KEY)?;
-    check_length("token_type", numbers.len(), tokens)?;
-    Ok(numbers.into_iter().map(TokenType::from_number).collect())
+    check_length("token_type", numbers.len(), tokens.len())?;
+    let types = numbers.into_iter().map(TokenType::from_number);
+    // Who adds ChatML's tokens to a model often forgets to say that they are no text.
+    let steers = |name: &str| name == "<|im_start|>" || END_NAMES.contains(&name);
+    Ok((types.zip(tokens))
+        .map(|(kind, name)| match kind {
+            TokenType::UserDefined if steers(name) => TokenType::Control,
+            kind => kind,
+        })
+        .collect())
 }
 
 fn check_length(what: &'static str, given: usize, needed: usize) -> Result<(), TokenizerError> {

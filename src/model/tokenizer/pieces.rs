@@ -1,4 +1,4 @@
-//! Encodes text without control tokens: byte-level BPE, and BPE as SentencePiece does it.
+//! Encodes text without control tokens: byte-level BPE, and as SentencePiece does it.
 //!
 //! Sources: the GPT-2 code for the byte alphabet, and llama.cpp's `llama-vocab.cpp` for what a
 //! pre-tokeniser's name means.
@@ -6,39 +6,60 @@
 use std::collections::{HashMap, HashSet};
 
 use tokenizers::{
-    Model, OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer, SplitDelimiterBehavior,
-    models::bpe::{BPE, Merges, Vocab},
+    Model, NormalizedString, Normalizer as _, OffsetReferential, OffsetType, PreTokenizedString,
+    PreTokenizer, SplitDelimiterBehavior,
+    models::{
+        ModelWrapper,
+        bpe::{BPE, Merges, Vocab},
+    },
+    normalizers::NFC,
     pre_tokenizers::{
         PreTokenizerWrapper, byte_level::ByteLevel, digits::Digits, split::Split,
         split::SplitPattern,
     },
 };
 
-use super::{TokenType, TokenizerError, check_length, special_token};
+use super::{
+    TokenType, TokenizerError,
+    sentence_piece::{self, SPACE, Spaces},
+};
 use crate::model::{
-    Gguf, GgufError,
-    hugging_face::{IGNORE_MERGES, PRE_TOKENIZER},
+    Gguf,
+    hugging_face::{IGNORE_MERGES, NORMAL_FORM_C, PRE_TOKENIZER},
 };
 
-/// How SentencePiece writes a space.
-const SPACE: char = '\u{2581}';
+/// Names of Llama 3's pre-tokeniser.
+const LLAMA3: [&str; 5] = ["llama-bpe", "llama3", "llama-v3", "falcon3", "pixtral"];
+
+/// Where a text without control tokens stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// Before anything else.
+    Start,
+    /// After a control token, or a user-defined one.
+    AfterNamed,
+}
 
 /// Encodes text that has no control tokens in it.
 #[derive(Clone, Debug)]
 pub(super) struct Pieces {
-    bpe: BPE,
-    rule: Rule,
+    pub(super) words: ModelWrapper,
+    pub(super) rule: Rule,
 }
 
 #[derive(Clone, Debug)]
-enum Rule {
+pub(super) enum Rule {
     /// Split into words, each byte a letter of GPT-2's alphabet.
     ByteLevel {
+        /// Whether text is brought into normal form C first.
+        composes: bool,
+        /// Whether a file that doesn't say so wants its begin token before a prompt.
+        begins: bool,
         split: Vec<PreTokenizerWrapper>,
         letters: HashMap<char, u8>,
     },
-    /// One word with a mark for each space; with `prefix`, a space before the text.
-    SentencePiece { prefix: bool },
+    /// A mark for each space.
+    SentencePiece(Spaces),
 }
 
 impl Pieces {
@@ -49,7 +70,7 @@ impl Pieces {
     ) -> Result<Self, TokenizerError> {
         match gguf.str("tokenizer.ggml.model")? {
             "gpt2" => byte_level(gguf, tokens, types),
-            "llama" => sentence_piece(gguf, tokens, types),
+            "llama" => sentence_piece::read(gguf, tokens, types),
             other => Err(TokenizerError::Kind {
                 key: "tokenizer.ggml.model",
                 found: shortened(other),
@@ -58,19 +79,24 @@ impl Pieces {
         }
     }
 
-    /// Appends the ids of `text`; `after_named` says that it stands at the start or after a
-    /// control token.
+    /// Appends the ids of `text`, which stands in this place.
     pub(super) fn encode(
         &self,
         text: &str,
-        after_named: bool,
+        place: Place,
         ids: &mut Vec<u32>,
     ) -> Result<(), TokenizerError> {
         if text.is_empty() {
             return Ok(());
         }
         match &self.rule {
-            Rule::ByteLevel { split, .. } => {
+            Rule::ByteLevel {
+                composes, split, ..
+            } => {
+                let mut text = NormalizedString::from(text);
+                if *composes {
+                    NFC.normalize(&mut text).map_err(library)?;
+                }
                 let mut words = PreTokenizedString::from(text);
                 for step in split {
                     step.pre_tokenize(&mut words).map_err(library)?;
@@ -79,19 +105,17 @@ impl Pieces {
                     self.encode_word(word, ids)?;
                 }
             }
-            Rule::SentencePiece { prefix } => {
-                let mut word = text.replace(' ', "\u{2581}");
-                if *prefix && after_named {
-                    word.insert(0, SPACE);
+            Rule::SentencePiece(spaces) => {
+                for word in spaces.words(&spaces.marked(text, place)) {
+                    self.encode_word(word, ids)?;
                 }
-                self.encode_word(&word, ids)?;
             }
         }
         Ok(())
     }
 
     fn encode_word(&self, word: &str, ids: &mut Vec<u32>) -> Result<(), TokenizerError> {
-        let tokens = self.bpe.tokenize(word).map_err(library)?;
+        let tokens = self.words.tokenize(word).map_err(library)?;
         ids.extend(tokens.iter().map(|token| token.id));
         Ok(())
     }
@@ -102,14 +126,17 @@ impl Pieces {
             (TokenType::Control, _) => None,
             (TokenType::UserDefined, Rule::ByteLevel { .. }) => Some(token.as_bytes().to_vec()),
             (TokenType::Byte, _) => Some(byte_token(token).into_iter().collect()),
-            (_, Rule::SentencePiece { .. }) => Some(token.replace(SPACE, " ").into_bytes()),
+            (_, Rule::SentencePiece(_)) => Some(token.replace(SPACE, " ").into_bytes()),
             (_, Rule::ByteLevel { letters, .. }) => Some(letter_bytes(token, letters)),
         }
     }
 
     /// Whether a file that doesn't say so wants its begin token before a prompt.
     pub(super) fn begins_by_default(&self) -> bool {
-        matches!(self.rule, Rule::SentencePiece { .. })
+        match &self.rule {
+            Rule::ByteLevel { begins, .. } => *begins,
+            Rule::SentencePiece(_) => true,
+        }
     }
 }
 
@@ -131,10 +158,16 @@ fn byte_level(
         }
         None => pre_tokenizer(PRE, pre)?,
     };
-    // Llama 3 and Tekken take a whole word that is a token as it is, whatever the merges say.
+    // Llama 3 and Tekken take a whole word that is a token as it is, whatever the merges say, and begin prompts with their
+    // begin token.
+    let whole_words = LLAMA3.contains(&pre) || pre == "tekken";
     let ignore_merges = match gguf.get(IGNORE_MERGES) {
         Some(value) => value.as_bool(IGNORE_MERGES)?,
-        None => pre.starts_with("llama") || pre == "tekken",
+        None => whole_words,
+    };
+    let composes = match gguf.get(NORMAL_FORM_C) {
+        Some(value) => value.as_bool(NORMAL_FORM_C)?,
+        None => false,
     };
     let control: HashSet<&str> = of_type(tokens, types, TokenType::Control).collect();
     let mut seen = HashSet::new();
@@ -158,9 +191,15 @@ fn byte_level(
         .ignore_merges(ignore_merges)
         .build()
         .map_err(library)?;
-    let letters = byte_letters();
-    let rule = Rule::ByteLevel { split, letters };
-    Ok(Pieces { bpe, rule })
+    Ok(Pieces {
+        words: bpe.into(),
+        rule: Rule::ByteLevel {
+            composes,
+            begins: whole_words,
+            split,
+            letters: byte_letters(),
+        },
+    })
 }
 
 /// How text is split into words before merging, by the pre-tokeniser's name.
@@ -186,16 +225,19 @@ fn pre_tokenizer(
             PreTokenizerWrapper::Digits(Digits::new(true)),
             byte_level(true),
         ],
-        "llama-bpe" | "llama3" | "llama-v3" | "smaug-bpe" => {
+        name if LLAMA3.contains(&name) || name == "smaug-bpe" => {
             vec![pattern(r"\p{N}{1,3}")?, byte_level(false)]
         }
-        "qwen2" => vec![pattern(r"\p{N}")?, byte_level(false)],
+        "qwen2" | "deepseek-r1-qwen" | "megrez" => {
+            vec![pattern(r"\p{N}")?, byte_level(false)]
+        }
         "tekken" => vec![tekken()?, byte_level(false)],
         other => {
             return Err(TokenizerError::Kind {
                 key,
                 found: shortened(other),
-                supported: "default, gpt-2, smollm, llama-bpe, smaug-bpe, qwen2 and tekken",
+                supported: "default, gpt-2, smollm, llama-bpe (and falcon3, pixtral), smaug-bpe, qwen2 (and \
+                            deepseek-r1-qwen, megrez) and tekken",
             });
         }
     })
@@ -215,69 +257,8 @@ fn tekken() -> Result<PreTokenizerWrapper, TokenizerError> {
     Ok(PreTokenizerWrapper::Split(split.map_err(library)?))
 }
 
-/// SentencePiece BPE (Llama 2 and its kin): a merge's priority is the score of what it makes.
-fn sentence_piece(
-    gguf: &Gguf,
-    tokens: &[String],
-    types: &[TokenType],
-) -> Result<Pieces, TokenizerError> {
-    const SCORES: &str = "tokenizer.ggml.scores";
-    let scores = match gguf.get(SCORES) {
-        Some(value) => value.as_f32s(SCORES)?,
-        None => {
-            let (key, expected) = (SCORES.to_owned(), "an array of F32");
-            return Err(GgufError::KeyMissing { key, expected }.into());
-        }
-    };
-    check_length("scores", scores.len(), tokens.len())?;
-    // Neither control nor byte tokens are spelled by text, nor parts of what is.
-    let spelled = |kind: TokenType| matches!(kind, TokenType::Text | TokenType::UserDefined);
-    let ids: HashMap<&str, usize> = tokens
-        .iter()
-        .enumerate()
-        .filter(|(id, _)| spelled(types[*id]))
-        .map(|(id, token)| (token.as_str(), id))
-        .collect();
-    let mut merges: Vec<(f32, [usize; 2], (&str, &str))> = Vec::new();
-    for (id, token) in tokens.iter().enumerate() {
-        if ids.get(token.as_str()) != Some(&id) {
-            continue;
-        }
-        for (at, _) in token.char_indices().skip(1) {
-            let (left, right) = token.split_at(at);
-            if let (Some(l), Some(r)) = (ids.get(left), ids.get(right)) {
-                merges.push((scores[id], [*l, *r], (left, right)));
-            }
-        }
-    }
-    merges.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
-    let merges: Merges = merges
-        .into_iter()
-        .map(|(_, _, (left, right))| (left.to_owned(), right.to_owned()))
-        .collect();
-    const PREFIX: &str = "tokenizer.ggml.add_space_prefix";
-    let prefix = match gguf.get(PREFIX) {
-        Some(value) => value.as_bool(PREFIX)?,
-        None => true,
-    };
-    let mut vocabulary = vocabulary(tokens, types);
-    let mut builder = BPE::builder().fuse_unk(true).byte_fallback(true);
-    // For vocabularies that lack a token for some byte.
-    if let Some(unknown) = special_token(gguf, "unknown", tokens.len())? {
-        let name = tokens[unknown as usize].clone();
-        vocabulary.insert(name.clone(), unknown);
-        builder = builder.unk_token(name);
-    }
-    let bpe = builder
-        .vocab_and_merges(vocabulary, merges)
-        .build()
-        .map_err(library)?;
-    let rule = Rule::SentencePiece { prefix };
-    Ok(Pieces { bpe, rule })
-}
-
 /// What text may become: every token but the control tokens.
-fn vocabulary(tokens: &[String], types: &[TokenType]) -> Vocab {
+pub(super) fn vocabulary(tokens: &[String], types: &[TokenType]) -> Vocab {
     let entries = (0u32..).zip(tokens).zip(types);
     entries
         .filter(|(_, kind)| **kind != TokenType::Control)
@@ -285,7 +266,7 @@ fn vocabulary(tokens: &[String], types: &[TokenType]) -> Vocab {
         .collect()
 }
 
-fn of_type<'t>(
+pub(super) fn of_type<'t>(
     tokens: &'t [String],
     types: &[TokenType],
     wanted: TokenType,
@@ -296,14 +277,14 @@ fn of_type<'t>(
         .map(|(token, _)| token.as_str())
 }
 
-fn library(error: tokenizers::Error) -> TokenizerError {
+pub(super) fn library(error: tokenizers::Error) -> TokenizerError {
     TokenizerError::Library {
         message: error.to_string(),
     }
 }
 
 /// A text from the file, short enough for an error message.
-fn shortened(text: &str) -> String {
+pub(super) fn shortened(text: &str) -> String {
     text.chars().take(64).collect()
 }
 
@@ -365,9 +346,13 @@ mod tests {
         assert_eq!(words("gpt-2", text), g(&halves));
         let digits = ["I", "'m", " HelloWorld", " ", "123", "4"];
         assert_eq!(words("llama-bpe", text), g(&digits));
-        assert_eq!(words("smaug-bpe", text), g(&digits));
+        for name in ["smaug-bpe", "falcon3", "pixtral"] {
+            assert_eq!(words(name, text), g(&digits));
+        }
         let digits = ["I", "'m", " HelloWorld", " ", "1", "2", "3", "4"];
-        assert_eq!(words("qwen2", text), g(&digits));
+        for name in ["qwen2", "deepseek-r1-qwen", "megrez"] {
+            assert_eq!(words(name, text), g(&digits));
+        }
         assert_eq!(words("smollm", text), g(&digits));
         let cases = ["I", "'m", " Hello", "World", " ", "1", "2", "3", "4"];
         assert_eq!(words("tekken", text), g(&cases));

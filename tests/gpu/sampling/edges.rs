@@ -64,6 +64,27 @@ fn a_chain_that_is_as_deep_as_there_is_room_is_kept_whole() {
     });
 }
 
+#[test]
+fn the_coldest_temperatures_take_the_likeliest_token() {
+    on_every_adapter(|gpu| {
+        // The least normal number, and one that GPUs may take for 0.
+        for temperature in [f32::MIN_POSITIVE, 1e-45] {
+            for rule in [Rule::Rejection, Rule::Block, Rule::Traversal] {
+                // Positive logits, and negative ones: no two of them may become one.
+                for row in [[2.0, 3.0, 1.0], [-2.0, -1.0, -3.0]] {
+                    let tree = DraftTree::chain(0, &[1; 20]).unwrap();
+                    let mut case = case(rule, tree, &[row; 21]);
+                    case.request.sampling.temperature = temperature;
+                    let verdict = verdict(gpu, case).unwrap();
+                    assert_eq!(verdict.tokens, [1; 21], "{}: {rule:?} {row:?}", gpu.name);
+                    let likely = verdict.log_probabilities.iter();
+                    assert!(likely.clone().all(|p| *p == 0.0), "{}: {rule:?}", gpu.name);
+                }
+            }
+        }
+    });
+}
+
 /// Seeds with which the test of the first child at position 18, or the token there, gets the least and the
 /// largest number that there is.
 #[test]

@@ -1,5 +1,9 @@
 //! Drafters: their drafts, and the text that comes of them.
 
+mod real;
+mod refused;
+mod resumed;
+mod rules;
 mod tensors;
 mod texts;
 mod twins;

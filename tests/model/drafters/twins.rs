@@ -1,6 +1,6 @@
 //! Every drafter on a tiny random model against its f64 twin: the drafts themselves, not only the text.
 
-use std::io::Cursor;
+use std::{io::Cursor, sync::Arc};
 
 use sunfleck::{
     draft::{
@@ -8,7 +8,7 @@ use sunfleck::{
         ExitOptions, MedusaDrafter, MedusaOptions, ModelDrafter, MtpDrafter, MtpOptions, NoDrafter,
         Outcome, Recording,
     },
-    generate::Session,
+    generate::{Grammar, GrammarError, GrammarState, Session},
     gpu::Gpu,
     model::{Decoder, Gguf},
     reference::{
@@ -28,6 +28,7 @@ use crate::{
     gguf_writer::{Storage, tiny_llama},
     mtp::tiny_module,
     random::Random,
+    sessions::on_one_adapter,
 };
 
 /// Drafts the text itself for three steps, so that several rows of a pass are kept, then with the drafter.
@@ -306,6 +307,70 @@ fn early_exits_draft_what_the_twin_does_and_the_step_goes_on_from_their_layer() 
         }
         let (known, drafted) = text.split_at(tokens.len());
         DraftTree::chain(known[known.len() - 1], drafted).unwrap()
+    });
+}
+
+/// Allows every token.
+#[derive(Debug)]
+struct Free;
+
+impl Grammar for Free {
+    fn begin(&self) -> Result<Box<dyn GrammarState>, GrammarError> {
+        Ok(Box::new(Self))
+    }
+}
+
+impl GrammarState for Free {
+    fn allow(&mut self, allowed: &mut [u32]) -> Result<(), GrammarError> {
+        allowed.fill(u32::MAX);
+        Ok(())
+    }
+
+    fn push(&mut self, _: u32) -> Result<(), GrammarError> {
+        Ok(())
+    }
+
+    fn pop(&mut self, _: usize) -> Result<(), GrammarError> {
+        Ok(())
+    }
+}
+
+#[test]
+fn drafts_that_a_grammar_looks_at_first_are_the_same_in_pages() {
+    let mut random = Random(83);
+    let tiny = Tiny::new(&mut random, 3);
+    let width = config().width;
+    let mut tensors = Tensors::new(&mut random);
+    tensors.add("exit.2.norm.weight", &[width], 1.0);
+    tensors.add("exit.2.linear.weight", &[width, width], 1.0);
+    tensors.add("exit.2.linear.bias", &[width], 1.0);
+    let weights = tensors.bytes();
+    let exit = ExitOptions {
+        layers: 2,
+        tokens: 5,
+        ..Default::default()
+    };
+    // Drafts begin on one page and end on the next.
+    let prompt = prompt(&mut random, 14);
+    on_one_adapter(|gpu| {
+        let drafts = |page| -> Vec<Vec<u32>> {
+            let options = sunfleck::model::DecoderOptions { page, ..options() };
+            let mut session = open(&gpu.gpu, &tiny.file, options, Box::new(NoDrafter));
+            let reader = &mut Cursor::new(&tiny.file);
+            let gguf = Gguf::read(&mut Cursor::new(&tiny.file)).unwrap();
+            let decoder = session.decoder();
+            let drafter = ExitDrafter::load(&gpu.gpu, decoder, &gguf, reader, &weights, &exit);
+            let drafter = pollster::block_on(drafter).unwrap();
+            session.set_drafter(Box::new(drafter));
+            pollster::block_on(session.set_grammar(Some(Arc::new(Free)))).unwrap();
+            let mut quiet = |_, _| ();
+            pollster::block_on(session.read_prompt(&prompt, &mut quiet)).unwrap();
+            let steps = (0..20).map(|_| pollster::block_on(session.step(usize::MAX)).unwrap());
+            steps.map(|step| step.draft.tokens().to_vec()).collect()
+        };
+        let contiguous = drafts(None);
+        assert!(contiguous.iter().all(|draft| draft.len() == 6));
+        assert_eq!(drafts(Some(16)), contiguous);
     });
 }
 

@@ -5,14 +5,19 @@ use std::process::{Command, ExitCode};
 
 use anyhow::Result;
 
-use crate::arguments::generate_needs;
+use crate::arguments::{GenerateNeeds, generate_needs};
 use crate::{adapter, model, repository, vulkan_driver};
 
-/// Runs `sunfleck generate` with the user's arguments, and `--model` where he gave none.
+/// Whether the cached model is what the program is to be given: SUNFLECK_MODEL it reads by itself.
+fn wants_cached_model(needs: &GenerateNeeds, named_in_environment: bool) -> bool {
+    needs.model && !named_in_environment
+}
+
+/// Runs `sunfleck generate` with the user's arguments, and `--model` where neither they nor SUNFLECK_MODEL name one.
 pub fn run(arguments: &[OsString]) -> Result<ExitCode> {
     let needs = generate_needs(arguments);
     // The model comes first: a download that fails says so in seconds, a first build takes minutes.
-    let model = if needs.model {
+    let model = if wants_cached_model(&needs, model::is_named_in_environment()) {
         Some(model::cached()?)
     } else {
         None
@@ -61,4 +66,21 @@ fn become_program(mut command: Command) -> Result<ExitCode> {
     ctrlc::set_handler(|| {}).context("Ctrl-C could not be left to the program")?;
     let status = command.status().context("the program did not start")?;
     Ok(repository::exit_code(status))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_that_the_user_names_comes_before_the_cached_one() {
+        let needs = |words: &[&str]| {
+            let words: Vec<OsString> = words.iter().map(OsString::from).collect();
+            generate_needs(&words)
+        };
+        assert!(wants_cached_model(&needs(&["hello"]), false));
+        assert!(!wants_cached_model(&needs(&["hello"]), true));
+        assert!(!wants_cached_model(&needs(&["--model", "a.gguf"]), false));
+        assert!(!wants_cached_model(&needs(&["--help"]), false));
+    }
 }

@@ -90,10 +90,11 @@ pub fn run(request: &PackRequest) -> Result<ExitCode> {
     fs::write(&beside, json).with_context(|| format!("{} cannot be written", beside.display()))?;
     fs::remove_dir_all(&work).ok();
 
-    println!("{}", beside.display());
+    crate::print::line(beside.display())?;
     let parts = content.model.iter().flat_map(|(_, parts)| parts);
     for part in [&whole].into_iter().chain(parts) {
-        println!("{}  {} bytes", out.join(&part.name).display(), part.bytes);
+        let file = out.join(&part.name);
+        crate::print::line(format_args!("{}  {} bytes", file.display(), part.bytes))?;
     }
     eprintln!(
         "copy these files into one folder of the GPU machine, and there: tar xzf {0}.tar.gz && sh {0}/run.sh all",

@@ -4,12 +4,12 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
-use crate::web_package;
+use crate::{print, web_package};
 
 /// Builds and packs; prints the archive's path on stdout.
 pub fn run() -> Result<ExitCode> {
     let package = web_package::build()?;
     eprintln!("{} bytes of code after gzip", package.compressed);
-    println!("{}", package.archive.display());
+    print::line(package.archive.display())?;
     Ok(ExitCode::SUCCESS)
 }

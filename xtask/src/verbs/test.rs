@@ -22,6 +22,11 @@ pub fn run(request: &TestRequest) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let only_tests = !request.filter.is_empty();
+    if request.full && !only_tests {
+        // What the last tests need is missed now, not in an hour.
+        crate::npm::ensure_node()?;
+        crate::browsers::ensure()?;
+    }
     if !only_tests {
         toolchain::ensure_components()?;
         toolchain::ensure_browser_target()?;
