@@ -19,8 +19,8 @@ struct Step {
 
 @compute @workgroup_size(WORKGROUP_X, WORKGROUP_Y, WORKGROUP_Z)
 fn main(@builtin(local_invocation_index) lane: u32) {
-    // The blob says itself how many nodes it has; the step, for how many there are logits.
-    let count = select(0u, node_count(0u), node_count(0u) == step.rows);
+    // The blob says itself how many nodes it has; the step, for how many there may be logits.
+    let count = select(0u, node_count(0u), node_count(0u) <= step.rows);
     begin_links(count, lane);
     for (var node = lane; node < count; node += WORKGROUP_X) {
         let flags = flags_of(0u, node, count);
