@@ -40,7 +40,7 @@ pub struct Arguments {
 
 /// What there is, for who asks for something else.
 const OPTIONS: &str = "--prompts N, --tokens N, --kind NAME, --past-end, --vocabulary N|all, --draft-model FILE, --resume, \
-                       --places prompts|training, --list";
+                       --places prompts|training, --quick, --list";
 
 impl Arguments {
     /// Reads them.

@@ -63,25 +63,18 @@ impl KvCache {
         }
     }
 
-    /// Records the copy of the slots `runs` of all layers to the slots from `first` on of `to`, a contiguous cache of
-    /// the same shape.
+    /// Records the copy of the slots `runs` of all layers to the slots `targets` of `to`, a cache of the same shape: as
+    /// many runs, each as long as the one that it is a copy of.
     pub(crate) fn encode_copy(
         &self,
         encoder: &mut CommandEncoder,
         runs: &[Range<u32>],
         to: &KvCache,
-        first: u32,
+        targets: &[Range<u32>],
     ) {
-        let mut at = first;
-        let mut targets = Vec::new();
-        for run in runs {
-            let end = at + (run.end - run.start);
-            targets.push(at..end);
-            at = end;
-        }
         for layer in 0..self.shape().layers {
             let pairs = self.pieces(layer, runs).into_iter();
-            for (from, into) in pairs.zip(to.pieces(layer, &targets)) {
+            for (from, into) in pairs.zip(to.pieces(layer, targets)) {
                 encoder.copy_buffer_to_buffer(from.0, from.1, into.0, into.1, from.2);
             }
         }

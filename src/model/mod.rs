@@ -8,6 +8,7 @@
 //! 4. [`Decoder`]: the weights on the GPU, and the kernels of all layers as one step.
 
 mod architecture;
+mod batch_paging;
 mod chat;
 mod date;
 mod decoder;
@@ -23,6 +24,7 @@ mod tokenizer;
 mod weights;
 
 pub use architecture::Architecture;
+pub(crate) use batch_paging::BatchPaging;
 pub use chat::{ChatError, ChatTemplate};
 pub(crate) use decoder::{BatchDecoder, ChainRows, parts};
 pub use decoder::{Decoder, DecoderOptions, StepKind};

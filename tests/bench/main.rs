@@ -1,7 +1,9 @@
-//! The parts of the attention benchmark that need no adapter. Its own target has no test harness.
+//! The parts of the benchmarks that need no adapter. Its own target has no test harness.
 
 #![allow(dead_code)] // the rest of each file is for the benchmark
 
+#[path = "../../benches/generate/arguments.rs"]
+mod arguments;
 #[path = "../../benches/attention/cases.rs"]
 mod cases;
 #[path = "../../benches/attention/clock.rs"]
@@ -33,6 +35,7 @@ mod matrices;
 mod peer_files;
 mod places;
 mod plots;
+mod requests;
 mod spreads;
 mod tables;
 mod turn_ratios;

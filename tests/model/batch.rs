@@ -44,8 +44,13 @@ fn decoder(gpu: &Gpu, options: DecoderOptions) -> Decoder {
 }
 
 fn batch(gpu: &Gpu, sequences: u32) -> Batch {
+    paged_batch(gpu, sequences, None)
+}
+
+fn paged_batch(gpu: &Gpu, sequences: u32, page: Option<u32>) -> Batch {
     let options = DecoderOptions {
         sequences,
+        page,
         ..options()
     };
     pollster::block_on(Batch::new(gpu, decoder(gpu, options))).unwrap()
@@ -145,10 +150,19 @@ fn alone(gpu: &Gpu, prompt: &[u32], options: &GenerateOptions, looks_up: bool) -
 
 #[test]
 fn every_answer_is_what_it_would_be_alone() {
+    answers_are_as_alone(None);
+}
+
+#[test]
+fn every_answer_in_pages_is_what_it_would_be_alone() {
+    answers_are_as_alone(Some(16));
+}
+
+fn answers_are_as_alone(page: Option<u32>) {
     on_one_adapter(|gpu| {
         let gpu = &gpu.gpu;
         let questions = questions();
-        let mut batch = batch(gpu, 3);
+        let mut batch = paged_batch(gpu, 3, page);
         // More questions than places: the next one joins when an answer leaves, in the middle of the others.
         let mut waiting: Vec<usize> = (0..questions.len()).rev().collect();
         let mut running: Vec<(AnswerId, usize)> = Vec::new();

@@ -149,7 +149,7 @@ fn text_from_drawn_drafts_has_the_models_law() {
 #[test]
 fn a_model_that_drafts_for_itself_by_chance_is_always_right() {
     on_every_adapter(|gpu| {
-        if !gpu.runs_models() || gpu.compiles_slowly() {
+        if gpu.is_slow() || !gpu.name.contains("all features") {
             return;
         }
         let (mut session, _) = model(gpu);

@@ -1,17 +1,19 @@
 //! Several answers at once.
 
+mod answer;
 mod verifier;
 
 use super::{
     CancelHandle, Finish, GenerateError, GenerateOptions, LogProbabilities, Session, Statistics,
-    Step, Token, given::Given, grammar::Constraint, step::StepResult,
+    Token, given::Given, step::StepResult,
 };
 use crate::{
-    draft::{self, DraftContext, Drafted, Drafter, NoDrafter},
+    draft::{DraftContext, Drafted, Drafter, NoDrafter},
     gpu::Gpu,
-    model::{ChainRows, Decoder},
+    model::{BatchPaging, ChainRows, Decoder},
     tree::DraftTree,
 };
+use answer::{Answer, hand_out};
 use verifier::{BatchVerifier, ChainCheck};
 use web_time::{Duration, Instant};
 
@@ -43,6 +45,7 @@ use web_time::{Duration, Instant};
 pub struct Batch {
     reader: Session, // reads prompts
     verifier: BatchVerifier,
+    paging: Option<BatchPaging>,
     answers: Vec<Option<Answer>>, // [sequence]
     joined: u64,
     /// What answers were given that no step has handed out yet.
@@ -67,17 +70,6 @@ pub struct AnswerPart {
     pub statistics: Statistics,
 }
 
-struct Answer {
-    id: AnswerId,
-    options: GenerateOptions,
-    drafter: Box<dyn Drafter>,
-    constraint: Option<Constraint>,
-    committed: Vec<u32>, // prompt and answer; the last token is not in the cache yet
-    past: u32,
-    statistics: Statistics,
-    first: Option<Given>, // the token after the prompt, until a step hands it out
-}
-
 /// The chain that a step verifies for one answer.
 struct Chain {
     sequence: usize,
@@ -96,6 +88,7 @@ impl Batch {
             BatchVerifier::new(gpu, batch, decoder.hyperparameters().vocabulary, 0).await?;
         Ok(Self {
             answers: (0..batch.sequences()).map(|_| None).collect(),
+            paging: BatchPaging::new(batch.cache())?,
             verifier,
             reader: Session::new(gpu, decoder, Box::new(NoDrafter)),
             joined: 0,
@@ -139,6 +132,7 @@ impl Batch {
         options: GenerateOptions,
         mut drafter: Box<dyn Drafter>,
     ) -> Result<AnswerId, GenerateError> {
+        self.free_pages()?;
         let sequences = self.answers.len() as u32;
         let free = self.answers.iter().position(Option::is_none);
         let sequence = free.ok_or(GenerateError::BatchFull { sequences })?;
@@ -158,7 +152,15 @@ impl Batch {
             .await?;
         let read = read.ok_or(GenerateError::EmptyPrompt)?;
         let past = prompt.len() as u32;
-        reader.copy_to_batch(sequence as u32);
+        let batch = reader.decoder.batch().ok_or(GenerateError::NotABatch)?;
+        let (sequence, pages) = match &mut self.paging {
+            Some(paging) => {
+                let place = paging.join(&reader.gpu, batch.cache(), past)?;
+                (place as usize, paging.pages(place))
+            }
+            None => (sequence, Vec::new()),
+        };
+        reader.copy_to_batch(sequence as u32, &pages);
         drafter.reset();
         self.joined += 1;
         let mut answer = Answer {
@@ -200,6 +202,7 @@ impl Batch {
     /// grammars' and the device's errors. Answers stay as they were then, unless a grammar failed: its answer
     /// should leave. What other answers were given is handed out by the next step.
     pub async fn step(&mut self) -> Result<Vec<AnswerPart>, GenerateError> {
+        self.free_pages()?;
         for there in &mut self.answers {
             let Some(given) = there.as_mut().and_then(|answer| answer.first.take()) else {
                 continue;
@@ -221,6 +224,7 @@ impl Batch {
         let chains = self.draft()?;
         let draft_time = start.elapsed();
         if !chains.is_empty() {
+            self.reserve(&chains)?;
             let results = self.verify(&chains).await?;
             let verify_time = start.elapsed() - draft_time;
             self.keep(chains, results, [draft_time, verify_time])?;
@@ -242,12 +246,39 @@ impl Batch {
         for (chain, result) in chains.into_iter().zip(results) {
             let there = &mut self.answers[chain.sequence];
             let Some(answer) = there else { continue };
+            let mut tokens = result.path.len() as u32;
             match answer.keep(&chain.tree, result, times) {
                 Ok(given) => self.ready.extend(hand_out(there, given)),
-                Err(error) => failed = failed.or(Some(error)),
+                Err(error) => {
+                    tokens = 0;
+                    failed = failed.or(Some(error));
+                }
+            }
+            if let Some(paging) = &mut self.paging {
+                paging.commit(chain.sequence, tokens)?;
             }
         }
         failed.map_or(Ok(()), Err)
+    }
+
+    /// Makes room for the rows of a step, where the cache has pages.
+    fn reserve(&mut self, chains: &[Chain]) -> Result<(), GenerateError> {
+        let reader = &self.reader;
+        let batch = reader.decoder.batch().ok_or(GenerateError::NotABatch)?;
+        if let Some(paging) = &mut self.paging {
+            let rows = chains.iter();
+            let rows = rows.map(|chain| (chain.sequence, chain.tree.len() as u32));
+            paging.reserve(&reader.gpu, batch.cache(), rows)?;
+        }
+        Ok(())
+    }
+
+    /// Gives back the pages of answers that have left.
+    fn free_pages(&mut self) -> Result<(), GenerateError> {
+        if let Some(paging) = &mut self.paging {
+            paging.keep(|place| self.answers.get(place).is_some_and(Option::is_some))?;
+        }
+        Ok(())
     }
 
     /// What every answer's drafter proposes.
@@ -346,74 +377,25 @@ impl Batch {
     }
 }
 
-/// What `given` is to the answer in this place, which leaves it at its end.
-fn hand_out(there: &mut Option<Answer>, given: Given) -> Option<AnswerPart> {
-    let answer = there.as_ref()?;
-    let part = AnswerPart {
-        answer: answer.id,
-        tokens: given.tokens,
-        finish: given.finish,
-        statistics: answer.statistics,
-    };
-    if part.finish.is_some() {
-        *there = None;
-    }
-    Some(part)
-}
-
-impl Answer {
-    /// Takes the tokens of a step, of which the first `accepted` were drafted.
-    fn take(&mut self, result: StepResult, accepted: usize, has_draft: bool) -> Given {
-        let tokens = result.tokens.clone();
-        let already = self.statistics.tokens;
-        let given = Given::new(result, accepted, has_draft, already, &self.options);
-        self.committed.extend_from_slice(&tokens[..given.kept]);
-        self.statistics.tokens += given.tokens.len();
-        given
-    }
-
-    /// Takes what a step decided about `tree`.
-    fn keep(
-        &mut self,
-        tree: &DraftTree,
-        result: StepResult,
-        [draft_time, verify_time]: [Duration; 2],
-    ) -> Result<Given, GenerateError> {
-        if let Some(constraint) = &mut self.constraint {
-            constraint.advance(&result.tokens)?;
-        }
-        let accepted = result.path.len() - 1;
-        let outcome = draft::Outcome::new(tree, &result.tokens[..accepted]);
-        self.drafter.observe(&outcome.with_path(&result.path));
-        self.past += result.path.len() as u32;
-        self.statistics.decode += draft_time + verify_time;
-        self.statistics.add(&Step {
-            tokens: result.tokens.clone(),
-            drafted: tree.drafted(),
-            depth: tree.max_depth() as usize,
-            accepted,
-            log_probabilities: Vec::new(),
-            draft_time,
-            verify_time,
-            draft: tree.clone(),
-            path: result.path.clone(),
-        });
-        Ok(self.take(result, accepted, tree.drafted() > 0))
-    }
-}
-
 impl Session {
-    /// Copies the keys and values of the sequence to a place of the decoder's batch.
-    fn copy_to_batch(&self, sequence: u32) {
+    /// Copies the keys and values of the sequence to a place of the decoder's batch, which has these `pages` there if it
+    /// has any.
+    fn copy_to_batch(&self, sequence: u32, to_pages: &[u32]) {
         let Some(batch) = self.decoder.batch() else {
             return;
         };
         let pages = self.paging.as_ref().map(|paging| paging.pages());
         let cache = self.decoder.cache();
         let from = cache.runs(pages.as_deref().unwrap_or_default(), self.past);
-        let first = sequence * batch.cache().capacity();
+        let targets = match batch.cache().pool() {
+            Some(_) => batch.cache().runs(to_pages, self.past),
+            None => {
+                let first = sequence * batch.cache().capacity();
+                std::iter::once(first..first + self.past).collect()
+            }
+        };
         let mut encoder = (self.gpu.device()).create_command_encoder(&Default::default());
-        cache.encode_copy(&mut encoder, &from, batch.cache(), first);
+        cache.encode_copy(&mut encoder, &from, batch.cache(), &targets);
         self.gpu.queue().submit([encoder.finish()]);
     }
 }

@@ -16,7 +16,7 @@ use super::{
     plans::Plans,
 };
 use crate::{
-    cache::{CacheShape, KvCache, RopeShape},
+    cache::{CacheShape, KvCache, PoolOptions, RopeShape},
     gpu::{BufferView, Gpu},
     model::{Hyperparameters, LoadError},
     ops::{Embed, Matrix, StepBuffer},
@@ -38,7 +38,7 @@ pub(crate) struct ChainRows<'a> {
 pub(crate) struct BatchDecoder {
     each: u32, // most rows of a sequence
     step: StepBuffer,
-    lengths: Buffer, // [sequence] of rows, past, rows before, keys before
+    lengths: Buffer, // [sequence] of rows, past, rows before, and keys before, of a contiguous cache
     tokens: Buffer,  // [row]
     embed: Embed,
     layers: Vec<Layer>,
@@ -81,7 +81,14 @@ impl BatchBuilder {
         }
         let rows = sequences * each;
         let shape = CacheShape::new(h.block_count, h.head_count_kv, h.key_length, options.cache);
-        let cache = KvCache::contiguous(gpu, shape, sequences, options.context)?;
+        let cache = match options.page {
+            None => KvCache::contiguous(gpu, shape, sequences, options.context)?,
+            Some(page_tokens) => {
+                let pages = sequences * options.context.div_ceil(page_tokens.max(1));
+                let pool = PoolOptions { page_tokens, pages };
+                KvCache::paged(gpu, shape, sequences, options.context, pool)?
+            }
+        };
         let depth: Vec<u32> = (0..rows).collect();
         Ok(Some(Self {
             each,
@@ -179,7 +186,11 @@ impl BatchDecoder {
 
     /// Says what the next submission computes: `chains`, each of at most `each` tokens. No sequence may have two.
     pub fn set_step(&self, gpu: &Gpu, each: u32, chains: &[ChainRows<'_>]) {
-        let capacity = self.cache.capacity();
+        // Pages are found through their table, and no token was evicted.
+        let capacity = match self.cache.pool() {
+            Some(_) => 0,
+            None => self.cache.capacity(),
+        };
         let mut lengths: Vec<[u32; 4]> = (0..self.sequences())
             .map(|sequence| [0, 0, 0, sequence * capacity])
             .collect();

@@ -16,8 +16,8 @@ pub struct DecoderOptions {
     pub cache: Element,
     /// Tokens of a page of the cache, a power of 2 from 16 to 256; `None` for a contiguous cache.
     pub page: Option<u32>,
-    /// Sequences that [`Batch`](crate::generate::Batch) decodes at once, each with a contiguous cache of its own for
-    /// `context` tokens; 1 for none.
+    /// Sequences that [`Batch`](crate::generate::Batch) decodes at once, each with a cache of its own for `context`
+    /// tokens, or pages for as many; 1 for none.
     pub sequences: u32,
 }
 

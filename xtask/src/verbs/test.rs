@@ -122,7 +122,7 @@ fn steps(request: &TestRequest, environment: Environment) -> Vec<Step> {
         tests,
         Step::new(
             "documentation",
-            "doc --no-deps --features generate",
+            "doc --no-deps --features grammar",
             deny_warnings,
         ),
         Step::new("browser build", &browser, vec![]),
@@ -239,7 +239,7 @@ mod tests {
                 "cargo fmt --all --check",
                 "cargo clippy --workspace --all-targets --features cli -- -D warnings",
                 "SUNFLECK_MODEL='/my models/a.gguf' cargo test --workspace --features cli",
-                "RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --features generate",
+                "RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --features grammar",
                 "cargo check --package sunfleck-wasm --target wasm32-unknown-unknown",
             ]
         );
