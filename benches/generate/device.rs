@@ -71,7 +71,10 @@ impl Machine {
             .unwrap_or_default()
             .to_string_lossy()
             .into_owned();
-        let has_weights = model.to_lowercase().contains("smollm2-135m-instruct");
+        // The demo model is called so inside, whatever its file is called.
+        let named = gguf.str("general.name").unwrap_or_default().to_lowercase();
+        let has_weights = model.to_lowercase().contains("smollm2-135m-instruct")
+            || named.starts_with("smollm2 135m");
         let machine = Self {
             info: adapter.get_info(),
             gpu,

@@ -84,7 +84,7 @@ fn main(
         for (var r = 0u; r < ROWS; r++) {
             let row = min(row0 + r, max(rows, 1u) - 1u);
             let head = kv_head * params.group + row % params.group;
-            let token = first_query(sequence, queries) + query_of(row);
+            let token = min(first_query(sequence, queries) + query_of(row), params.total_queries - 1u);
             let at = sequence * params.q_batch + token * params.q_token
                 + head * params.q_head + min(quad, K_QUADS - 1u);
             let q = query_quad(query[at]) * params.scale;

@@ -55,12 +55,12 @@ fn main(
     let begin = group.y * SPAN;
     let seen_end = min(begin + SPAN, visible_end(query_of(min(row0 + ROWS - 1u, last_row)), past, keys));
     let end = select(begin, seen_end, row0 < rows && seen_end > begin);
-    let last_key = max(end, 1u) - 1u;
+    let last_key = min(max(end, 1u), max(keys, 1u)) - 1u; // of an idle one: a key that there is
 
     for (var i = thread; i < ROWS * K_QUADS; i += SPAN) {
         let row = min(row0 + i / K_QUADS, last_row);
         let head = kv_head * params.group + row % params.group;
-        let token = first_query(sequence, queries) + query_of(row);
+        let token = min(first_query(sequence, queries) + query_of(row), params.total_queries - 1u);
         let at = sequence * params.q_batch + token * params.q_token + head * params.q_head;
         scratch[i] = query_quad(query[at + i % K_QUADS]) * params.scale;
     }

@@ -9,7 +9,8 @@ fn nodes_before(sequence: u32) -> u32 {
     if TREE_END == 0u {
         return 0u;
     }
-    let nodes = tree[sequence * params.tree_stride + params.tree_nodes];
+    // The count is the GPU's: whatever it is, nothing past the blob is read.
+    let nodes = min(tree[sequence * params.tree_stride + params.tree_nodes], params.tree_most);
     return nodes - min(nodes, min(lengths[sequence].queries, params.max_queries));
 }
 

@@ -41,6 +41,7 @@ struct AttentionParams {
     first_entry: u32, // entry of the first key's page in the table of sequence 0
     first_key: u32,   // keys of each sequence that another call attends to
     pool_pages: u32,
+    tree_most: u32,   // nodes that a sequence's tree has room for
     scale: f32,       // softmax scale * log2(e): scores are in the base-2 domain
     softcap: f32,     // softcap * log2(e)
 }
@@ -79,13 +80,14 @@ fn past_of(sequence: u32) -> u32 {
     return select(own.past - params.first_key, 0u - own.queries, own.past + own.queries < params.first_key);
 }
 
-// Tokens before a sequence's first query and first key, kept inside the tensors.
+// Tokens before a sequence's first query and first key, kept inside the tensors, also where there is none:
+// idle invocations read the token too.
 fn first_query(sequence: u32, queries: u32) -> u32 {
-    return min(lengths[sequence].query_start, params.total_queries - queries);
+    return min(lengths[sequence].query_start, params.total_queries - max(queries, 1u));
 }
 
 fn first_key(sequence: u32, keys: u32) -> u32 {
-    return min(lengths[sequence].key_start, params.total_keys - keys);
+    return min(lengths[sequence].key_start, params.total_keys - max(keys, 1u));
 }
 
 fn fma_quad(a: vec4<f32>, b: vec4<f32>, sum: f32) -> f32 {

@@ -13,7 +13,7 @@ fn main(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let sequence = group.y;
-    if group.x >= sequences[sequence].rows {
+    if group.x >= sequences[sequence].rows || !has_row(sequence, group.x) {
         return;
     }
     let row = row_of(sequence, group.x);

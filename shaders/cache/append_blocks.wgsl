@@ -82,7 +82,7 @@ fn main(
 ) {
     let sequence = group.z;
     // An idle workgroup stores nothing; it does not return, for barriers follow.
-    let live = group.y < sequences[sequence].rows;
+    let live = group.y < sequences[sequence].rows && has_row(sequence, group.y);
     let row = row_of(sequence, min(group.y, max(sequences[sequence].rows, 1u) - 1u));
     let is_query = group.x < params.query_heads;
     let is_value = group.x >= params.query_heads + params.kv_heads;

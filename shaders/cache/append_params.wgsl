@@ -33,9 +33,16 @@ struct Row {
     slot: u32,
 }
 
+// Whether a row of the step lies in `x`: sequences of a ragged batch say themselves where they start.
+fn has_row(sequence: u32, row: u32) -> bool {
+    let at = sequence * params.row_stride + sequences[sequence].first_row + row;
+    return at < arrayLength(&x) / params.x_stride;
+}
+
 fn row_of(sequence: u32, row: u32) -> Row {
     let own = sequences[sequence];
-    let at = sequence * params.row_stride + own.first_row + row;
+    let last = max(arrayLength(&x) / params.x_stride, 1u) - 1u;
+    let at = min(sequence * params.row_stride + own.first_row + row, last);
     let place = own.past + depth[sequence * params.depth_stride + row] + position_base(sequence);
     return Row(
         at * params.x_stride,

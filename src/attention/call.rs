@@ -7,7 +7,6 @@ use wgpu::{Buffer, ComputePass};
 use super::{
     AttentionError, AttentionPlan, Mask,
     kernels::{self, AttentionParams, Extra, MAX_HEADS, SPAN},
-    plan::PREFILL_ABOVE,
 };
 use crate::{
     gpu::{BufferView, GpuError, Pipeline},
@@ -42,7 +41,7 @@ pub struct AttentionIo<'a> {
     /// exactly when the problem has one.
     pub bias: Option<BufferView<'a>>,
     /// `[batch]` of [`DraftTree::blob`](super::DraftTree::blob)`(max_nodes)`, given exactly for
-    /// [`Mask::Tree`].
+    /// [`Mask::Tree`] and [`Mask::TreeEnd`].
     pub tree: Option<BufferView<'a>>,
     /// The page table `[batch, table_stride]` of u32, given exactly when the problem has
     /// [`pages`](super::AttentionProblem::pages): the pool's page of each `page_tokens` tokens.
@@ -186,11 +185,12 @@ impl PreparedAttention {
         let prefill_extras = extras_of(kernels::prefill_extras(problem));
         let bias_bytes = io.bias.map_or(0, |bias| bias.size);
         let chunk = self.plan.chunk();
-        // With a prefill kernel the first chunk has room for all that come here.
-        let chunks = match self.prefill {
-            Some(_) => 1,
-            None => problem.max_queries.div_ceil(chunk),
+        // With a prefill kernel only calls of few rows come here.
+        let few = match self.prefill {
+            Some(_) => self.plan.few_queries(),
+            None => problem.max_queries,
         };
+        let chunks = few.div_ceil(chunk);
         let mut bound = Vec::new();
         let mut prefill = Vec::new();
         let (lengths, query) = (("lengths", io.lengths), ("query", io.query));
@@ -220,7 +220,7 @@ impl PreparedAttention {
                 for ((_, dispatches), (_, pipeline)) in decode.iter_mut().zip(&self.decode) {
                     dispatches.push((kv_heads, bind(pipeline, decode_views.clone())?));
                 }
-                if let Some(pipeline) = &self.prefill {
+                if let Some(pipeline) = self.prefill.as_ref().filter(|_| i == 0) {
                     let views = [
                         &[params, lengths, query, key, value, output][..],
                         &prefill_extras,
@@ -243,6 +243,7 @@ impl PreparedAttention {
             chunk,
             prefill,
             prefill_rows: self.plan.prefill_rows(),
+            few_rows: self.plan.few_rows(),
             batch: problem.batch,
             query_heads: problem.query_heads,
             group: problem.group(),
@@ -442,7 +443,7 @@ impl PreparedAttention {
                 _ => 0,
             },
             // Distances are signed: a window beyond every key sees all of them.
-            window: p.window.unwrap_or(0).min(i32::MAX as u32),
+            window: p.window.unwrap_or(0).min(1 << 30),
             bias_batch: bias.batch_stride,
             bias_head: bias.head_stride,
             bias_query: bias.query_stride,
@@ -455,6 +456,7 @@ impl PreparedAttention {
             pool_pages: p.pages.map_or(0, |pages| pages.pool_pages),
             softcap: p.softcap.unwrap_or(1.0) * std::f32::consts::LOG2_E,
             tree_stride: tree::blob_words(max_nodes as usize) as u32,
+            tree_most: max_nodes,
             scale: p.scale * std::f32::consts::LOG2_E,
         }
     }
@@ -483,6 +485,7 @@ pub struct Attention {
     chunk: u32, // queries of a chunk
     prefill: Vec<Part>,
     prefill_rows: u32, // packed rows of a workgroup
+    few_rows: u32,     // most packed rows of a KV head that do without the prefill kernel
     batch: u32,
     query_heads: u32,
     group: u32,
@@ -492,8 +495,8 @@ pub struct Attention {
 
 impl Attention {
     /// Records the call for at most `queries` queries and `keys` keys a sequence; both are cut to
-    /// the problem's capacity. The lengths buffer says how many there are; a bound that is too
-    /// low leaves keys or queries out, one that is too high costs idle workgroups.
+    /// the problem's capacity. The lengths buffer says how many there are: no sequence may have more
+    /// than these bounds, or its outputs are undefined; bounds that are too high cost idle workgroups.
     ///
     /// The pass may hold other work before and after, also calls that share the workspace.
     ///
@@ -600,7 +603,7 @@ impl Attention {
         use Workgroups::Fixed;
         let queries = queries.min(self.max_queries);
         let group = self.group;
-        if !self.prefill.is_empty() && queries * group > PREFILL_ABOVE {
+        if !self.prefill.is_empty() && queries * group > self.few_rows {
             let blocks = (queries * group).div_ceil(self.prefill_rows);
             for (kv_heads, prefill) in &self.prefill {
                 let groups = [blocks, *kv_heads, self.batch];

@@ -20,7 +20,8 @@ use crate::{
 /// What the sequences of a batch share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SharedPrefix {
-    /// Tokens that are the same in all sequences: whole pages.
+    /// Tokens that are the same in all sequences: whole pages. Every query of a step stands after them: all queries
+    /// see all of the prefix, whatever the mask.
     pub tokens: u32,
     /// A sequence that has them, by its row of the page table. It may be one without queries in this step, as
     /// long as its pages are there.

@@ -57,6 +57,7 @@ shared_struct! {
         pub first_entry: u32,
         pub first_key: u32,
         pub pool_pages: u32,
+        pub tree_most: u32,
         pub scale: f32,
         pub softcap: f32,
     }
@@ -335,15 +336,33 @@ pub(super) fn decode(tile: DecodeTile, problem: &AttentionProblem, rows: u32) ->
     let (family, tag, size) = match tile {
         DecodeTile::Subgroup { lanes } => ("decode", format!("/subgroup{lanes}"), lanes),
         DecodeTile::Span => ("decode_span", String::new(), SPAN),
+        // A subgroup of 32 for each 16 keys of a tile and 16 rows.
+        DecodeTile::Cooperative { keys } => (
+            "decode_cooperative",
+            format!("k{keys}"),
+            rows / 16 * (keys / 16) * 32,
+        ),
     };
     let name = format!("attention/{family}/{}/r{rows}{tag}", suffix(problem));
     let kernel = with_extras(name, [size, 1, 1], &COMMON, &decode_extras(problem))
         .constant("ROWS", rows)
         .constant("SPAN", SPAN)
-        .source(shader!("attention/params.wgsl"))
-        .source(query(problem.query.element));
-    let kernel = scores(dims(keys_and_values(kernel, problem), problem), problem);
+        .source(shader!("attention/params.wgsl"));
+    let kernel = scores(dims(kernel, problem), problem);
+    if let DecodeTile::Cooperative { keys } = tile {
+        let dim = problem.head_dim.max(problem.value_dim) / 4;
+        let halves = keys * (dim + 2) + rows * (SPAN / 4 + 2);
+        let scores = size / 32 * 16 * 5;
+        let reductions = 2 * rows * (keys / 16) + 4;
+        return rows_of(kernel, problem)
+            .constant("TILE_KEYS", keys)
+            .source(shader!("attention/decode_cooperative.wgsl"))
+            .workgroup_bytes(u64::from(halves * 8 + scores * 16 + reductions * 4))
+            .uses_cooperative_matrices();
+    }
+    let kernel = keys_and_values(kernel.source(query(problem.query.element)), problem);
     match tile {
+        DecodeTile::Cooperative { .. } => kernel,
         DecodeTile::Subgroup { lanes } => kernel
             .constant("LANES", lanes)
             .source(shader!("attention/decode.wgsl"))

@@ -121,7 +121,7 @@ impl Gpu {
     /// `LSE = ln(sum exp LSE_i)` (Milakov and Gimelshein, 2018), in ascending order of the states.
     ///
     /// # Errors
-    /// [`AttentionError::Zero`] and [`AttentionError::HeadDim`] for a shape no kernel computes,
+    /// [`AttentionError::Zero`], [`AttentionError::HeadDim`] and [`AttentionError::Quantised`] for what no kernel computes,
     /// [`AttentionError::Gpu`] where the device refuses it.
     ///
     /// # Example
@@ -134,6 +134,12 @@ impl Gpu {
             if value == 0 {
                 return Err(AttentionError::Zero { name });
             }
+        }
+        if problem.element.is_quantised() {
+            return Err(AttentionError::Quantised {
+                name: "element",
+                element: problem.element.name(),
+            });
         }
         let dim = problem.value_dim;
         if dim == 0 || !dim.is_multiple_of(4) || dim > 256 {
@@ -174,8 +180,12 @@ impl PreparedMergeStates {
         let states = u64::from(p.states);
         let row_bytes = u64::from(p.value_dim) * p.element.bits() / 8;
         for (name, view, needed) in [
-            ("outputs", io.outputs, states * rows * row_bytes),
-            ("lses", io.lses, states * rows * 4),
+            (
+                "outputs",
+                io.outputs,
+                (states * rows).saturating_mul(row_bytes),
+            ),
+            ("lses", io.lses, (states * rows).saturating_mul(4)),
             ("output", io.output, rows * row_bytes),
             ("lse", io.lse, rows * 4),
         ] {

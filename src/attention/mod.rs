@@ -212,9 +212,13 @@ pub(crate) fn variants(capabilities: &Capabilities) -> Vec<Kernel> {
 
 fn all(capabilities: &Capabilities, problem: &AttentionProblem) -> Vec<Kernel> {
     let mut kernels = vec![kernels::merge(problem)];
-    for (tile, refusal) in tile::DecodeTile::candidates(capabilities) {
+    for (tile, refusal) in tile::DecodeTile::candidates(capabilities, problem) {
         if refusal.is_none() {
-            kernels.extend([3, 8].map(|rows| kernels::decode(tile, problem, rows)));
+            let rows = match tile {
+                tile::DecodeTile::Cooperative { .. } => [16, 32],
+                _ => [3, 8],
+            };
+            kernels.extend(rows.map(|rows| kernels::decode(tile, problem, rows)));
         }
     }
     for (tile, refusal) in tile::PrefillTile::candidates(capabilities, problem) {

@@ -10,16 +10,6 @@ use super::{
 };
 use crate::gpu::{Capabilities, Gpu, GpuError, Kernel, Limit, check_limit};
 
-/// Packed rows of a KV head above which the prefill kernel takes over, where the problem allows
-/// it: two of its blocks.
-pub(super) const PREFILL_ABOVE: u32 = 64;
-
-/// Workspace above which queries take turns instead of having room each.
-const WORKSPACE_BYTES: u64 = 16 << 20;
-
-/// Most packed rows of a block of the decode kernel: more would not fit the registers.
-const MAX_ROWS: u32 = 8;
-
 /// A planned problem: kernels chosen, limits checked, nothing compiled yet.
 ///
 /// # Example
@@ -52,9 +42,10 @@ const MAX_ROWS: u32 = 8;
 pub struct AttentionPlan {
     gpu: Gpu,
     problem: AttentionProblem,
+    tile: DecodeTile,
     decode: Vec<(u32, Kernel)>, // packed rows of a block, smallest first
     merge: Kernel,
-    prefill: Option<(PrefillTile, Kernel)>, // for more than PREFILL_ABOVE packed rows
+    prefill: Option<(PrefillTile, Kernel)>, // for more than `few_rows` packed rows
     refusals: Vec<Refusal>,
 }
 
@@ -66,12 +57,12 @@ struct Refusal {
 }
 
 /// Why a problem gets no prefill kernel whatever the device, if so.
-fn prefill_refusal(problem: &AttentionProblem) -> Option<&'static str> {
+fn prefill_refusal(problem: &AttentionProblem, few_rows: u32) -> Option<&'static str> {
     let extras = kernels::prefill_extras(problem);
     if problem.invariant {
         return Some("it adds in another order than the kernel for few rows (invariant)");
     }
-    if problem.max_queries.saturating_mul(problem.group()) <= PREFILL_ABOVE {
+    if problem.max_queries.saturating_mul(problem.group()) <= few_rows {
         return Some("there are too few rows");
     }
     let buffers = extras.iter().filter(|extra| **extra != Extra::Heads);
@@ -113,6 +104,25 @@ fn choose<T: Copy>(
         });
     }
     limit.map_or(Ok(None), Err)
+}
+
+/// The kernels for few rows: every problem has them.
+fn choose_decode(
+    capabilities: &Capabilities,
+    problem: &AttentionProblem,
+    refusals: &mut Vec<Refusal>,
+) -> Result<(DecodeTile, Vec<(u32, Kernel)>), AttentionError> {
+    let most_rows = |tile: DecodeTile| tile.blocks(problem).last().copied().unwrap_or(1);
+    let tile = choose(
+        DecodeTile::candidates(capabilities, problem),
+        |tile| kernels::decode(tile, problem, most_rows(tile)),
+        |_, kernel| kernel.check(capabilities),
+        refusals,
+    )?
+    .unwrap_or(DecodeTile::Span); // the last candidate, which nothing but a limit refuses
+    let blocks = tile.blocks(problem).into_iter();
+    let kernels = blocks.map(|rows| (rows, kernels::decode(tile, problem, rows)));
+    Ok((tile, kernels.collect()))
 }
 
 /// The prefill kernel, where there is one: the kernel for few rows computes every problem too.
@@ -179,29 +189,12 @@ impl Gpu {
         problem: &AttentionProblem,
     ) -> Result<AttentionPlan, AttentionError> {
         problem.check()?;
-        let group = problem.group();
-        // Decoding has `group` rows a KV head; verification more. Both sizes do the same
-        // arithmetic for a row.
-        let mut sizes = vec![group.min(MAX_ROWS)];
-        if group < MAX_ROWS && problem.max_queries > 1 {
-            sizes.push(MAX_ROWS);
-        }
         let capabilities = self.capabilities();
         let mut refusals = Vec::new();
-        let most_rows = sizes.last().copied().unwrap_or(1);
-        let tile = choose(
-            DecodeTile::candidates(capabilities),
-            |tile| kernels::decode(tile, problem, most_rows),
-            |_, kernel| kernel.check(capabilities),
-            &mut refusals,
-        )?;
-        let decode: Vec<_> = (tile.iter())
-            .flat_map(|tile| sizes.iter().map(|rows| (*tile, *rows)))
-            .map(|(tile, rows)| (rows, kernels::decode(tile, problem, rows)))
-            .collect();
+        let (tile, decode) = choose_decode(capabilities, problem, &mut refusals)?;
         let merge = kernels::merge(problem);
         merge.check(capabilities)?;
-        let prefill = match prefill_refusal(problem) {
+        let prefill = match prefill_refusal(problem, tile.few_rows()) {
             None => choose_prefill(capabilities, problem, &mut refusals),
             Some(reason) => {
                 refusals.push(Refusal {
@@ -214,6 +207,7 @@ impl Gpu {
         let plan = AttentionPlan {
             gpu: self.clone(),
             problem: problem.clone(),
+            tile,
             decode,
             merge,
             prefill,
@@ -266,6 +260,16 @@ impl AttentionPlan {
         self.problem.max_keys.div_ceil(SPAN)
     }
 
+    /// Packed rows of a KV head above which the prefill kernel takes over, where there is one.
+    pub(super) fn few_rows(&self) -> u32 {
+        self.tile.few_rows()
+    }
+
+    /// Queries of a sequence that come to the kernels for few rows at most, where there is a prefill kernel.
+    pub(super) fn few_queries(&self) -> u32 {
+        (self.few_rows() / self.problem.group().max(1)).clamp(1, self.problem.max_queries)
+    }
+
     pub(super) fn prefill_rows(&self) -> u32 {
         self.prefill
             .as_ref()
@@ -278,11 +282,10 @@ impl AttentionPlan {
         let states = (u64::from(problem.batch) * u64::from(problem.query_heads))
             .saturating_mul(u64::from(self.max_spans()));
         let query_bytes = states.saturating_mul((u64::from(problem.value_dim) + 4) * 4);
-        let fitting = WORKSPACE_BYTES / query_bytes.max(1);
+        let fitting = self.tile.most_workspace() / query_bytes.max(1);
         let fitting = u32::try_from(fitting).unwrap_or(u32::MAX).max(1);
-        // With a prefill kernel only calls of few rows come here.
         let most = match self.prefill {
-            Some(_) => PREFILL_ABOVE / problem.group().max(1),
+            Some(_) => self.few_queries(),
             None => problem.max_queries,
         };
         // The merge has a workgroup along y for each of them, decoding one along x for a block of
@@ -307,7 +310,7 @@ impl AttentionPlan {
     }
 
     /// Bytes of workspace: the partial states of the spans of some queries, which take turns in
-    /// it. Above 16 MiB it does not grow with the queries; one query needs one state of
+    /// it. Above 16 MiB (64 on cooperative matrices) it does not grow with the queries; one query needs one state of
     /// `value_dim + 4` f32s a head for every 256 keys.
     pub fn workspace_bytes(&self) -> u64 {
         self.partial_rows()
@@ -336,9 +339,9 @@ impl AttentionPlan {
         if let Some((_, kernel)) = &self.prefill {
             let _ = writeln!(
                 text,
-                "{}: more than {PREFILL_ABOVE} packed rows, {} invocations, {} bytes of workgroup \
-                 memory",
+                "{}: more than {} packed rows, {} invocations, {} bytes of workgroup memory",
                 kernel.name,
+                self.few_rows(),
                 kernel.workgroup_size.iter().product::<u32>(),
                 kernel.workgroup_bytes,
             );
@@ -352,35 +355,46 @@ impl AttentionPlan {
 
     /// Compiles the kernels; the second call for the same variants finds them compiled.
     ///
+    /// The first plan of a device that would use cooperative matrices also tries them on a small problem, which
+    /// submits work and waits for it (some milliseconds): where they are wrong or slow, the portable kernels take over.
+    ///
     /// # Errors
     /// [`GpuError::Compile`](crate::gpu::GpuError::Compile) naming the variant.
     pub async fn prepare(&self) -> Result<PreparedAttention, AttentionError> {
-        let plan = match &self.prefill {
-            Some((PrefillTile::Cooperative { .. }, _)) => match probe::verdict(&self.gpu).await {
-                Ok(()) => self.clone(),
-                Err(reason) => self.without_matrices(&reason),
-            },
-            _ => self.clone(),
-        };
-        plan.compile().await
+        let matrices = matches!(self.tile, DecodeTile::Cooperative { .. })
+            || matches!(self.prefill, Some((PrefillTile::Cooperative { .. }, _)));
+        if !matrices {
+            return self.compile().await;
+        }
+        match probe::verdict(&self.gpu).await {
+            Ok(()) => self.compile().await,
+            Err(reason) => self.without_matrices(&reason)?.compile().await,
+        }
     }
 
-    /// The plan with the next kernel in place of the one on cooperative matrices.
-    fn without_matrices(&self, reason: &str) -> Self {
-        let mut plan = self.clone();
-        if let Some((_, kernel)) = plan.prefill.take() {
-            plan.refusals.push(Refusal {
-                kernel: kernel.name,
+    /// The plan with other kernels in place of those on cooperative matrices.
+    fn without_matrices(&self, reason: &str) -> Result<Self, AttentionError> {
+        let portable = Gpu::with_capabilities(
+            self.gpu.device(),
+            self.gpu.queue(),
+            Capabilities {
+                cooperative_matrices: false,
+                ..self.gpu.capabilities().clone()
+            },
+        );
+        let mut plan = portable.plan_attention(&self.problem)?;
+        plan.gpu = self.gpu.clone();
+        let decode = self.decode.iter().map(|(_, kernel)| kernel);
+        let kernels = decode.chain(self.prefill.iter().map(|(_, kernel)| kernel));
+        plan.refusals = kernels
+            .filter(|kernel| kernel.uses_matrices())
+            .map(|kernel| Refusal {
+                kernel: kernel.name.clone(),
                 reason: reason.to_owned(),
-            });
-        }
-        let capabilities = Capabilities {
-            cooperative_matrices: false,
-            ..self.gpu.capabilities().clone()
-        };
-        let mut known = Vec::new(); // all but the matrices were refused before, or are taken now
-        plan.prefill = choose_prefill(&capabilities, &plan.problem, &mut known);
-        plan
+            })
+            .chain(plan.refusals)
+            .collect();
+        Ok(plan)
     }
 
     /// Compiles the kernels as they are.

@@ -11,12 +11,13 @@ use super::{
 };
 use crate::gpu::{BufferView, Capabilities, Gpu, GpuError};
 
-/// Query heads, head size, queries and keys of the trial: enough to fill a part of a GPU, with
-/// tails in rows and keys.
+/// Query heads, head size and keys of the trial, and its queries for the kernel for many rows and for that for few:
+/// enough to fill a part of a GPU, with tails in rows and keys.
 const HEADS: u32 = 8;
 const HEAD_DIM: u32 = 64;
-const QUERIES: u32 = 500;
 const KEYS: u32 = 1020;
+const MANY_QUERIES: u32 = 500;
+const FEW_QUERIES: u32 = 13;
 
 /// Calls of one timing, and timings, of which the shortest counts.
 const CALLS: u32 = 4;
@@ -30,15 +31,20 @@ pub(super) async fn verdict(gpu: &Gpu) -> Result<(), String> {
     if let Some(verdict) = gpu.matrices_verdict().get() {
         return verdict.clone();
     }
-    let verdict = match compare(gpu).await {
-        Ok(verdict) => verdict,
-        Err(error) => Err(format!("the trial of it failed: {error}")),
-    };
+    let mut verdict = Ok(());
+    for queries in [MANY_QUERIES, FEW_QUERIES] {
+        if verdict.is_ok() {
+            verdict = match compare(gpu, queries).await {
+                Ok(verdict) => verdict,
+                Err(error) => Err(format!("the trial of it failed: {error}")),
+            };
+        }
+    }
     gpu.matrices_verdict().get_or_init(|| verdict).clone()
 }
 
-async fn compare(gpu: &Gpu) -> Result<Result<(), String>, AttentionError> {
-    let mut problem = AttentionProblem::new(HEADS, HEADS / 2, HEAD_DIM, QUERIES, KEYS);
+async fn compare(gpu: &Gpu, queries: u32) -> Result<Result<(), String>, AttentionError> {
+    let mut problem = AttentionProblem::new(HEADS, HEADS / 2, HEAD_DIM, queries, KEYS);
     problem.mask = Mask::Causal;
     for tensor in [
         &mut problem.query,
@@ -72,7 +78,8 @@ async fn compare(gpu: &Gpu) -> Result<Result<(), String>, AttentionError> {
             "a trial with it gave wrong results on this device (error {error:.1e})"
         )));
     }
-    if time > portable_time {
+    // Few rows wait for memory and for the CPU: which of two is faster there is not to be seen in one trial.
+    if queries == MANY_QUERIES && time > portable_time {
         return Ok(Err(format!(
             "in a trial it took {time:.1?} on this device and the portable kernel {portable_time:.1?}"
         )));
@@ -96,12 +103,13 @@ async fn run(
             .collect();
         gpu.storage_with("trial", &values)
     };
-    let query = tensor(1, QUERIES * HEADS * HEAD_DIM)?;
+    let queries = problem.max_queries;
+    let query = tensor(1, queries * HEADS * HEAD_DIM)?;
     let key = tensor(2, KEYS * problem.kv_heads * HEAD_DIM)?;
     let value = tensor(3, KEYS * problem.kv_heads * HEAD_DIM)?;
-    let bytes = u64::from(QUERIES * HEADS * HEAD_DIM) * 2;
+    let bytes = u64::from(queries * HEADS * HEAD_DIM) * 2;
     let output = gpu.storage("trial output", bytes)?;
-    let lengths = lengths(&[(QUERIES, KEYS)]);
+    let lengths = lengths(&[(queries, KEYS)]);
     let lengths = gpu.storage_with("trial lengths", lengths.as_flattened())?;
     let workspace = prepared.workspace()?;
     let attention = prepared.bind(
@@ -125,7 +133,7 @@ async fn run(
         {
             let mut pass = encoder.begin_compute_pass(&Default::default());
             for _ in 0..CALLS {
-                attention.encode(&mut pass, QUERIES, KEYS);
+                attention.encode(&mut pass, queries, KEYS);
             }
         }
         gpu.queue().submit([encoder.finish()]);

@@ -283,11 +283,13 @@ impl AttentionProblem {
         if self.output_rows_overlap() {
             return Err(AttentionError::Overlap { name: "output" });
         }
-        if !self.scale.is_finite() {
+        // Kernels take powers of 2: what they multiply by must be finite too.
+        let overflows = |value: f32| !(value * std::f32::consts::LOG2_E).is_finite();
+        if overflows(self.scale) {
             return Err(AttentionError::Scale { scale: self.scale });
         }
         if let Some(softcap) = self.softcap
-            && !(softcap.is_finite() && softcap > 0.0)
+            && (overflows(softcap) || softcap <= 0.0)
         {
             return Err(AttentionError::Softcap { softcap });
         }
@@ -312,7 +314,7 @@ impl AttentionProblem {
                     heads: self.query_heads,
                 });
             }
-            if values.len() != self.query_heads as usize || values.iter().any(|v| !v.is_finite()) {
+            if values.len() != self.query_heads as usize || values.iter().any(|v| overflows(*v)) {
                 return Err(AttentionError::HeadList {
                     name,
                     needed: self.query_heads,
@@ -355,6 +357,13 @@ impl AttentionProblem {
         }
         if pages.pool_pages == 0 {
             return Err(AttentionError::Zero { name: "pool_pages" });
+        }
+        let first_key = u64::from(pages.first_page) * u64::from(pages.page_tokens);
+        if first_key + u64::from(self.max_keys) > i32::MAX as u64 {
+            return Err(AttentionError::TooLarge {
+                name: "pages",
+                bytes: (u64::from(pages.first_page) + 1).saturating_mul(4),
+            });
         }
         let needed = (self.max_keys.div_ceil(pages.page_tokens)).saturating_add(pages.first_page);
         if pages.table_stride < needed {

@@ -16,18 +16,62 @@ pub(super) enum DecodeTile {
     },
     /// `decode_span.wgsl`: all keys of a span at once.
     Span,
+    /// `decode_cooperative.wgsl`: scores and sums in cooperative matrices, 16 packed rows each.
+    Cooperative {
+        /// Keys of a tile.
+        keys: u32,
+    },
 }
 
 impl DecodeTile {
     /// The shapes in order of preference, each with the reason why it is not for this device.
-    pub fn candidates(capabilities: &Capabilities) -> Vec<(Self, Option<&'static str>)> {
+    pub fn candidates(
+        capabilities: &Capabilities,
+        problem: &AttentionProblem,
+    ) -> Vec<(Self, Option<&'static str>)> {
         let lanes = capabilities.spread_width().unwrap_or(8);
         vec![
+            (
+                Self::Cooperative { keys: 64 },
+                cooperative_refusal(capabilities, problem),
+            ),
             (Self::Subgroup { lanes }, subgroup_refusal(capabilities)),
             (Self::Span, None),
         ]
     }
+
+    /// Packed rows of the blocks that a problem needs, smallest first. Every size does the same arithmetic for a row.
+    pub fn blocks(self, problem: &AttentionProblem) -> Vec<u32> {
+        let rows = problem.max_queries.saturating_mul(problem.group());
+        match self {
+            Self::Cooperative { .. } if rows <= 16 => vec![16],
+            Self::Cooperative { .. } => vec![16, 32],
+            // Decoding has `group` rows a KV head; verification more.
+            _ if problem.group() >= MAX_ROWS => vec![MAX_ROWS],
+            _ if problem.max_queries > 1 => vec![problem.group(), MAX_ROWS],
+            _ => vec![problem.group()],
+        }
+    }
+
+    /// Packed rows of a KV head above which the prefill kernel takes over, where the problem allows it.
+    pub fn few_rows(self) -> u32 {
+        match self {
+            Self::Cooperative { .. } => 256,
+            _ => 64,
+        }
+    }
+
+    /// Workspace above which queries take turns instead of having room each.
+    pub fn most_workspace(self) -> u64 {
+        match self {
+            Self::Cooperative { .. } => 64 << 20,
+            _ => 16 << 20,
+        }
+    }
 }
+
+/// Most packed rows of a block of the kernels without matrices: more would not fit the registers.
+const MAX_ROWS: u32 = 8;
 
 /// Shape of the kernel for many rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,7 +137,10 @@ impl PrefillTile {
                     lanes: capabilities.spread_width().unwrap_or(8),
                     rows: lane_rows,
                 },
-                subgroup_refusal(capabilities),
+                // lavapipe ends an invocation's loops after 65,535 turns in all, a tile of 4 or 8 keys being one
+                // and having some of its own.
+                subgroup_refusal(capabilities).or((problem.max_keys > MOST_LANE_KEYS)
+                    .then_some("lavapipe ends the loops of so many keys too early")),
             ),
             // 16 x 16 invocations with 4 rows x 4 keys each: 128 registers at d 128 and 16 KiB, so
             // two workgroups fit a multiprocessor of an H200. There, at 32 heads, d 128, 4096 x
@@ -161,6 +208,9 @@ fn cooperative_refusal(
     }
     None
 }
+
+/// Most keys of a row of `prefill_lanes.wgsl`; 70,000 were seen to be right on lavapipe.
+const MOST_LANE_KEYS: u32 = 1 << 16;
 
 /// Why kernels that are one subgroup wide are not for this device, if so.
 fn subgroup_refusal(capabilities: &Capabilities) -> Option<&'static str> {

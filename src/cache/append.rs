@@ -283,8 +283,9 @@ struct AppendPart {
 
 /// Rotation of queries and keys with the append to one layer of a cache, bound to its buffers.
 ///
-/// Row `r` of a sequence gets position `past + depth[r]` and the slot of token `past + r`. Rows that have no
-/// slot (past the capacity, or in a page that was not reserved) are not written.
+/// Row `r` of a sequence gets position `past + depth[r]`, or the last of the rotation table where that is longer, and
+/// the slot of token `past + r`. Rows that have no slot (past the capacity, or in a page that was not reserved) are not
+/// written, and rows past the end of `x` are left alone.
 #[derive(Clone, Debug)]
 pub struct Append {
     parts: Vec<AppendPart>,

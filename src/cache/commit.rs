@@ -116,7 +116,8 @@ impl Commit {
     /// the path, the root first, of at most `max_nodes` nodes.
     ///
     /// # Errors
-    /// [`CacheError::Mismatch`] for buffers that are too small, and [`CacheError::Gpu`].
+    /// [`CacheError::Mismatch`] for buffers that are too small, [`CacheError::Zero`] for no nodes, and
+    /// [`CacheError::Gpu`].
     pub async fn new(
         gpu: &Gpu,
         cache: &KvCache,
@@ -125,6 +126,9 @@ impl Commit {
         outcome_stride: u32,
         max_nodes: u32,
     ) -> Result<Self, CacheError> {
+        if max_nodes == 0 {
+            return Err(CacheError::Zero { name: "max_nodes" });
+        }
         let count = u64::from(cache.sequences());
         let outcome_words = (count - 1) * u64::from(outcome_stride) + 2 + u64::from(max_nodes);
         for (name, given, needed) in [

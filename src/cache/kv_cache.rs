@@ -200,7 +200,8 @@ impl KvCache {
         }
         let head_bytes = [shape.key_row_bytes(), shape.value_row_bytes()].map(|row| row * slots);
         let [key_bytes, value_bytes] = head_bytes.map(|bytes| {
-            (bytes.saturating_mul(u64::from(shape.kv_heads))).next_multiple_of(ALIGNMENT)
+            let all = bytes.saturating_mul(u64::from(shape.kv_heads));
+            all.checked_next_multiple_of(ALIGNMENT).unwrap_or(u64::MAX)
         });
         let limits = &gpu.capabilities().limits;
         let limit = (limits.max_storage_buffer_binding_size).min(limits.max_buffer_size);

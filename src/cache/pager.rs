@@ -115,7 +115,15 @@ impl Pager {
                 return Err(CacheError::Zero { name });
             }
         }
-        // What a cache can have: kernels count tokens in i32.
+        // What a cache can have: kernels count tokens in i32, and a dispatch has no more workgroups along an axis.
+        let (given, most) = (u64::from(sequences), 65_535);
+        if given > most {
+            return Err(CacheError::TooLarge {
+                name: "sequences",
+                given,
+                most,
+            });
+        }
         let tokens = (u64::from(pages) * u64::from(page_tokens)).max(capacity.into());
         let entries = u64::from(capacity.div_ceil(page_tokens)) * u64::from(sequences);
         for (name, given) in [("tokens", tokens), ("entries of the page table", entries)] {
@@ -520,23 +528,30 @@ impl Pager {
 
 /// The exchanges of pages `(to, from)` in the commit of `path` after `past` tokens: the twin of
 /// `shaders/cache/remap.wgsl`. A page is taken over where all of its tokens come from one other page, in
-/// the same places, that lies past all that is kept.
+/// the same places, that lies past all that is kept. Of a `path` or sizes that no commit has it says nothing.
 pub fn moved_pages(path: &[u32], past: u32, page_tokens: u32) -> Vec<(u32, u32)> {
     let Some(accepted) = path.len().checked_sub(1) else {
         return Vec::new();
     };
     let mut exchanges = Vec::new();
-    let mut i = (past.next_multiple_of(page_tokens) - past) as usize;
+    if page_tokens == 0 {
+        return exchanges;
+    }
+    let Some(border) = past.checked_next_multiple_of(page_tokens) else {
+        return exchanges;
+    };
+    let mut i = (border - past) as usize;
     while i + page_tokens as usize <= path.len() {
         let (first, last) = (path[i], path[i + page_tokens as usize - 1]);
         if i > 0
             && first as usize > accepted
-            && last - first == page_tokens - 1
-            && (past + first).is_multiple_of(page_tokens)
+            && last.wrapping_sub(first) == page_tokens - 1
+            && let Some(from) = past.checked_add(first)
+            && from.is_multiple_of(page_tokens)
         {
             exchanges.push((
-                (past + i as u32) / page_tokens,
-                (past + first) / page_tokens,
+                past.wrapping_add(i as u32) / page_tokens,
+                from / page_tokens,
             ));
         }
         i += page_tokens as usize;

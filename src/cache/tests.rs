@@ -303,6 +303,10 @@ fn pages_move_whole_only_from_past_all_that_is_kept() {
     let mut gap = run(33, 16);
     gap[16] += 1;
     assert_eq!(moved_pages(&gap, 15, 16), []);
+    // What no commit has.
+    assert_eq!(moved_pages(&[0, 9, 3], 0, 2), []);
+    assert_eq!(moved_pages(&[0, 1], u32::MAX - 1, 16), []);
+    assert_eq!(moved_pages(&[0, 1], 3, 0), []);
     assert_eq!(moved_pages(&run(17, 30), 15, 16), []);
     assert_eq!(moved_pages(&run(1, 40), 15, 16), []);
     assert_eq!(moved_pages(&[], 15, 16), []);

@@ -35,6 +35,14 @@ pub struct TokenChoice {
 
 /// How a drafter chooses the tokens of a chain, where it can draw them by chance: an MTP module, early exit and a draft
 /// model can. Either way the law of the text is the model's.
+///
+/// ```
+/// use sunfleck::{generate::{DraftChoice, TokenChoice}, verify::Sampling};
+///
+/// let warm = Sampling { temperature: 1.0, ..Sampling::default() };
+/// let choice = TokenChoice { drafts: DraftChoice::Drawn, ..TokenChoice::sampled(warm, 42) };
+/// assert!(choice.check().is_ok() && choice.rule.is_lossless());
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum DraftChoice {

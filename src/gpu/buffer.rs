@@ -3,7 +3,7 @@
 use bytemuck::NoUninit;
 use wgpu::{BindingResource, Buffer, BufferBinding, BufferDescriptor, BufferUsages, Limits};
 
-use super::{Binding, Gpu, GpuError, Limit, limits};
+use super::{Binding, Gpu, GpuError, Limit, limits, scope};
 
 /// A range of bytes of a buffer, as a kernel argument.
 #[derive(Clone, Copy, Debug)]
@@ -104,9 +104,11 @@ impl Gpu {
     /// can be copied from and to.
     ///
     /// # Errors
-    /// [`GpuError::LimitExceeded`] when the device allows no buffer of that size.
+    /// [`GpuError::LimitExceeded`] when the device allows no buffer of that size, [`GpuError::OutOfMemory`] when it
+    /// has too little memory for it (natively; a browser reports that to the page).
     pub fn storage(&self, label: &str, size: u64) -> Result<Buffer, GpuError> {
-        let size = size.max(4).next_multiple_of(4);
+        // A size that can't be rounded up passes every limit.
+        let size = size.max(4).checked_next_multiple_of(4).unwrap_or(u64::MAX);
         limits::check(
             &self.capabilities().limits,
             &format!("buffer `{label}`"),
@@ -114,12 +116,25 @@ impl Gpu {
             size,
         )?;
         self.count_allocation(size);
-        Ok(self.device().create_buffer(&BufferDescriptor {
-            label: Some(label),
-            size,
-            usage: BufferUsages::STORAGE | BufferUsages::COPY_DST | BufferUsages::COPY_SRC,
-            mapped_at_creation: false,
-        }))
+        let (buffer, error) = scope::told(self.device(), || {
+            self.device().create_buffer(&BufferDescriptor {
+                label: Some(label),
+                size,
+                usage: BufferUsages::STORAGE | BufferUsages::COPY_DST | BufferUsages::COPY_SRC,
+                mapped_at_creation: false,
+            })
+        });
+        match error {
+            None => Ok(buffer),
+            Some(error @ wgpu::Error::OutOfMemory { .. }) => Err(GpuError::OutOfMemory {
+                what: format!("buffer `{label}`"),
+                bytes: size,
+                message: error.to_string(),
+            }),
+            Some(error) => Err(GpuError::Device {
+                message: error.to_string(),
+            }),
+        }
     }
 
     /// A storage buffer that holds `values`.
@@ -130,21 +145,34 @@ impl Gpu {
         let mut bytes: Vec<u8> = bytemuck::cast_slice(values).to_vec();
         bytes.resize(bytes.len().max(4).next_multiple_of(4), 0);
         let buffer = self.storage(label, bytes.len() as u64)?;
-        self.queue().write_buffer(&buffer, 0, &bytes);
-        Ok(buffer)
+        match self.upload(&buffer, &bytes) {
+            None => Ok(buffer),
+            Some(error) => Err(GpuError::Device {
+                message: error.to_string(),
+            }),
+        }
     }
 
-    /// A uniform buffer that holds a kernel's parameter struct.
+    /// Writes a whole buffer; an error where the device is lost, whose buffers can't be written.
+    fn upload(&self, buffer: &Buffer, bytes: &[u8]) -> Option<wgpu::Error> {
+        let write = || self.queue().write_buffer(buffer, 0, bytes);
+        scope::told(self.device(), write).1
+    }
+
+    /// A uniform buffer that holds a kernel's parameter struct. On a lost device it holds nothing, and what is
+    /// recorded with it does nothing.
     pub(crate) fn uniform<T: NoUninit>(&self, label: &str, params: &T) -> Buffer {
         let bytes = bytemuck::bytes_of(params);
         self.count_allocation(bytes.len() as u64);
-        let buffer = self.device().create_buffer(&BufferDescriptor {
-            label: Some(label),
-            size: (bytes.len() as u64).next_multiple_of(16),
-            usage: BufferUsages::UNIFORM | BufferUsages::COPY_DST,
-            mapped_at_creation: false,
+        let (buffer, _) = scope::told(self.device(), || {
+            self.device().create_buffer(&BufferDescriptor {
+                label: Some(label),
+                size: (bytes.len() as u64).next_multiple_of(16),
+                usage: BufferUsages::UNIFORM | BufferUsages::COPY_DST,
+                mapped_at_creation: false,
+            })
         });
-        self.queue().write_buffer(&buffer, 0, bytes);
+        let _ = self.upload(&buffer, bytes);
         buffer
     }
 }

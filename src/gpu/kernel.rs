@@ -116,6 +116,11 @@ impl Kernel {
         self
     }
 
+    /// Whether the files use cooperative matrices.
+    pub(crate) fn uses_matrices(&self) -> bool {
+        self.cooperative_matrices
+    }
+
     /// The WGSL text for one compiler.
     pub fn wgsl(&self, dialect: Dialect) -> String {
         let mut text = String::new();

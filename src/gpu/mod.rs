@@ -27,6 +27,7 @@ mod limits;
 mod module;
 mod pipeline;
 mod readback;
+mod scope;
 mod unroll;
 
 use std::sync::{

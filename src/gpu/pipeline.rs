@@ -11,7 +11,7 @@ use wgpu::{
     PipelineCompilationOptions, PipelineLayoutDescriptor, ShaderStages,
 };
 
-use super::{Binding, BufferView, Gpu, GpuError, Kernel, Limit, limits, module};
+use super::{Binding, BufferView, Gpu, GpuError, Kernel, Limit, limits, module, scope};
 
 /// A compiled kernel with the layout of its bindings.
 #[derive(Debug)]
@@ -39,7 +39,13 @@ impl Gpu {
         }
         kernel.check(self.capabilities())?;
         let device = self.device();
-        let scope = device.push_error_scope(ErrorFilter::Validation);
+        // Which kind a refusal is depends on the backend: Metal's and DX12's compilers report internal errors.
+        let scopes = [
+            ErrorFilter::OutOfMemory,
+            ErrorFilter::Internal,
+            ErrorFilter::Validation,
+        ]
+        .map(|filter| device.push_error_scope(filter));
         let dialect = self.capabilities().dialect;
         let wgsl = match self.capabilities().unrolled_shaders {
             true => kernel.unrolled_wgsl(dialect),
@@ -69,7 +75,11 @@ impl Gpu {
             },
             cache: None,
         });
-        if let Some(error) = scope.pop().await {
+        let [memory, internal, validation] = scopes;
+        let validation = validation.pop(); // the last first
+        let internal = internal.pop();
+        let memory = memory.pop();
+        if let Some(error) = validation.await.or(internal.await).or(memory.await) {
             return Err(GpuError::Compile {
                 kernel: kernel.name.clone(),
                 message: error.to_string(),
@@ -103,7 +113,8 @@ impl Gpu {
     /// # Errors
     /// [`GpuError::View`] for a view that leaves its buffer or has a bad alignment,
     /// [`GpuError::Alias`] and [`GpuError::SharedBuffer`] for views that WebGPU refuses in one
-    /// dispatch, [`GpuError::LimitExceeded`] for a view over the binding limit.
+    /// dispatch, [`GpuError::LimitExceeded`] for a view over the binding limit, [`GpuError::Device`] for a buffer
+    /// that was destroyed or belongs to another device (natively; a browser reports it to the page).
     pub fn bind(
         &self,
         pipeline: &Pipeline,
@@ -144,11 +155,20 @@ impl Gpu {
                 resource: view.resource(),
             })
             .collect();
-        Ok(self.device().create_bind_group(&wgpu::BindGroupDescriptor {
-            label: Some(&pipeline.name),
-            layout: &pipeline.layout,
-            entries: &entries,
-        }))
+        // A buffer that was destroyed, or is of another device.
+        let (group, error) = scope::told(self.device(), || {
+            self.device().create_bind_group(&wgpu::BindGroupDescriptor {
+                label: Some(&pipeline.name),
+                layout: &pipeline.layout,
+                entries: &entries,
+            })
+        });
+        match error {
+            None => Ok(group),
+            Some(error) => Err(GpuError::Device {
+                message: error.to_string(),
+            }),
+        }
     }
 }
 

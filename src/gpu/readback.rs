@@ -10,7 +10,7 @@ use std::{
 
 use wgpu::{Buffer, BufferDescriptor, BufferUsages, CommandEncoder, MapMode};
 
-use super::{Gpu, GpuError};
+use super::{Gpu, GpuError, scope};
 
 /// A reusable buffer through which the host reads.
 #[derive(Debug)]
@@ -21,14 +21,16 @@ pub struct ReadBack {
 impl ReadBack {
     /// Room for `size` bytes.
     pub fn new(gpu: &Gpu, label: &str, size: u64) -> Self {
-        Self {
-            staging: gpu.device().create_buffer(&BufferDescriptor {
+        // What could not be made can't be mapped either: `read` says so.
+        let (staging, _) = scope::told(gpu.device(), || {
+            gpu.device().create_buffer(&BufferDescriptor {
                 label: Some(label),
-                size: size.next_multiple_of(4),
+                size: size.checked_next_multiple_of(4).unwrap_or(u64::MAX - 3),
                 usage: BufferUsages::MAP_READ | BufferUsages::COPY_DST,
                 mapped_at_creation: false,
-            }),
-        }
+            })
+        });
+        Self { staging }
     }
 
     /// Records the copy of the first bytes of `source` that fit.
@@ -63,8 +65,13 @@ impl ReadBack {
         };
         let mapped = Signal::default();
         let sender = mapped.clone();
-        self.staging
-            .map_async(MapMode::Read, .., move |result| sender.set(result));
+        let map = || {
+            self.staging
+                .map_async(MapMode::Read, .., move |result| sender.set(result));
+        };
+        if let (_, Some(error)) = scope::told(gpu.device(), map) {
+            return Err(fail(error.to_string()));
+        }
         // In a browser this does nothing and the event loop completes the mapping.
         gpu.device()
             .poll(wgpu::PollType::wait_indefinitely())
@@ -84,12 +91,34 @@ impl Gpu {
     /// Reads a whole buffer: submits a copy, waits, returns its words. For tests and tools.
     ///
     /// # Errors
-    /// [`GpuError::ReadBack`].
+    /// [`GpuError::View`] for a buffer that can't be copied from: without the usage `COPY_SRC`, or with a size that is
+    /// no multiple of 4; [`GpuError::ReadBack`].
     pub async fn read_buffer<T: bytemuck::Pod>(&self, buffer: &Buffer) -> Result<Vec<T>, GpuError> {
+        let fail = |problem: &str| GpuError::View {
+            name: "buffer",
+            offset: 0,
+            end: buffer.size(),
+            buffer_size: buffer.size(),
+            problem: problem.to_owned(),
+        };
+        if !buffer.usage().contains(BufferUsages::COPY_SRC) {
+            return Err(fail("create the buffer with COPY_SRC"));
+        }
+        if !buffer.size().is_multiple_of(4) {
+            return Err(fail("the size must be a multiple of 4"));
+        }
         let back = ReadBack::new(self, "read_buffer", buffer.size());
-        let mut encoder = self.device().create_command_encoder(&Default::default());
-        back.encode(&mut encoder, buffer, 0);
-        self.queue().submit([encoder.finish()]);
+        let copy = || {
+            let mut encoder = self.device().create_command_encoder(&Default::default());
+            back.encode(&mut encoder, buffer, 0);
+            self.queue().submit([encoder.finish()]);
+        };
+        if let (_, Some(error)) = scope::told(self.device(), copy) {
+            return Err(GpuError::ReadBack {
+                bytes: buffer.size(),
+                message: error.to_string(),
+            });
+        }
         let bytes = back.read(self).await?;
         Ok(bytemuck::pod_collect_to_vec(&bytes))
     }

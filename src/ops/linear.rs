@@ -241,7 +241,13 @@ pub struct Linear {
     many: Option<Vec<Dispatch>>,
     tiles: Vec<u32>,
     max_groups: u32,
+    wanted_groups: u32,
 }
+
+/// Workgroups below which tokens are shared out further on a GPU: two for each multiprocessor of a large one. Weights are
+/// then read again, from a cache. On an H100, a step of 16 tokens of SmolLM2-135M, whose layers have 18 tiles of rows, took
+/// 7.1 ms with 16 tokens a workgroup and a step of one token 3.0 ms.
+const WANTED_GROUPS: u32 = 256;
 
 impl Linear {
     /// Compiles the kernels for `matrix` and binds them.
@@ -287,7 +293,22 @@ impl Linear {
                 .capabilities()
                 .limits
                 .max_compute_workgroups_per_dimension,
+            wanted_groups: match gpu.capabilities().class {
+                AdapterClass::Software => 0,
+                _ => WANTED_GROUPS,
+            },
         })
+    }
+
+    /// The kernel for `tokens` tokens: that which reads the weights least often among those with enough workgroups.
+    fn few(&self, tokens: u32) -> Option<&(u32, Vec<Dispatch>)> {
+        let tiles: u32 = self.tiles.iter().sum();
+        let fitting = self.variants.iter().position(|(tile, _)| *tile >= tokens);
+        let most = fitting.map_or(self.variants.len(), |fitting| fitting + 1);
+        let variants = self.variants.get(..most)?;
+        let groups = |tile: u32| tiles.saturating_mul(tokens.div_ceil(tile));
+        let busy = |(tile, _): &&(u32, Vec<Dispatch>)| groups(*tile) >= self.wanted_groups;
+        variants.iter().rev().find(busy).or(variants.first())
     }
 
     fn bind_part(
@@ -344,8 +365,7 @@ impl Linear {
 
     /// As [`Linear::encode`], with the same bits for a token in any company, however many.
     pub fn encode_few(&self, pass: &mut ComputePass<'_>, tokens: u32) {
-        let fitting = self.variants.iter().find(|(tile, _)| *tile >= tokens);
-        let Some((tile, dispatches)) = fitting.or(self.variants.last()) else {
+        let Some((tile, dispatches)) = self.few(tokens) else {
             return;
         };
         for (dispatch, tiles) in dispatches.iter().zip(&self.tiles) {

@@ -64,6 +64,9 @@ fn kernels_on_matrices_are_known_by_their_names() {
     assert!(kernel_names::on_matrices(
         "attention/prefill_cooperative/f16-f16-f16/d128/none/q128k32/f16"
     ));
+    assert!(kernel_names::on_matrices(
+        "attention/decode_cooperative/f16-f16-f16/d128/none/r16k64"
+    ));
     assert!(!kernel_names::on_matrices(
         "attention/prefill/f16-f16-f16/d128/none/q64k64/f16"
     ));

@@ -8,6 +8,7 @@ mod examples;
 mod fuzzed_trees;
 mod invariance;
 mod layouts;
+mod lost;
 mod ops;
 mod plans;
 mod random;

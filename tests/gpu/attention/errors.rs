@@ -43,9 +43,29 @@ fn every_wrong_problem_is_a_typed_error() {
             refused(&|p| p.scale = f32::NAN),
             Some(E::Scale { .. })
         ));
+        for softcap in [0.0, -1.0, f32::NAN, f32::MAX] {
+            assert!(matches!(
+                refused(&|p| p.softcap = Some(softcap)),
+                Some(E::Softcap { .. })
+            ));
+        }
         assert!(matches!(
-            refused(&|p| p.softcap = Some(0.0)),
-            Some(E::Softcap { .. })
+            refused(&|p| p.scale = f32::MAX),
+            Some(E::Scale { .. })
+        ));
+        assert!(matches!(
+            refused(&|p| p.sinks = Some(vec![f32::MAX; 4])),
+            Some(E::HeadList { .. })
+        ));
+        assert!(matches!(
+            refused(&|p| p.pages = Some(Pages {
+                page_tokens: 256,
+                pool_pages: 4,
+                table_stride: 1 << 25,
+                first_page: 1 << 24,
+                first_sequence: 0,
+            })),
+            Some(E::TooLarge { name: "pages", .. })
         ));
         assert!(matches!(
             refused(&|p| p.window = Some(0)),

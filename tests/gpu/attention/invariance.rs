@@ -36,17 +36,23 @@ fn transplant(case: &Case, inputs: &mut Inputs, sequence: usize, from: &Inputs) 
     inputs.v[key * v_row..][..keys * v_row].copy_from_slice(&from.v[..keys * v_row]);
 }
 
-/// Storage types of a model's cache: all f32, f16 keys and values, all bf16.
-const STORAGES: [[Element; 4]; 3] = [
+/// Storage types of a model's cache: all f32, f16 keys and values, all bf16, all f16.
+const STORAGES: [[Element; 4]; 4] = [
     [Element::F32; 4],
     [Element::F32, Element::F16, Element::F16, Element::F32],
     [Element::Bf16; 4],
+    [Element::F16; 4],
 ];
 
 fn recipe(elements: [Element; 4], sequences: Vec<(u32, u32)>) -> Recipe {
+    // Kernels on matrices take whole matrices of a head.
+    let (head_dim, value_dim) = match elements == [Element::F16; 4] {
+        true => (48, 32),
+        false => (40, 24),
+    };
     Recipe {
-        head_dim: 40,
-        value_dim: 24,
+        head_dim,
+        value_dim,
         group: 3,
         kv_heads: 2,
         sequences,
@@ -151,7 +157,11 @@ fn bits_do_not_depend_on_the_number_of_queries_or_on_their_values() {
             let case = together.case();
             let inputs = case.inputs(112);
             let [all, all_lse] = sequence_bits(gpu, &case, &inputs, 0);
-            let (q_row, o_row, heads) = (6 * 40, 6 * 24, 6);
+            let heads = case.problem.query_heads as usize;
+            let (q_row, o_row) = (
+                heads * case.problem.head_dim as usize,
+                heads * case.problem.value_dim as usize,
+            );
             // Decoded alone, and as the last of three of which two have other values.
             for query in [0, 5, 6, 29] {
                 for count in [1, 3] {

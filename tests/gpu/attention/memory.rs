@@ -25,6 +25,7 @@ fn workspace_does_not_grow_with_queries_times_keys() {
 #[test]
 fn a_call_with_512_mib_of_scores_takes_17_mib() {
     on_every_adapter(|gpu| {
+        let gpu = &gpu.afresh(); // other tests run meanwhile
         for invariant in [true, false] {
             let (queries, keys, dim) = (2048, 65_536, 4u32);
             let mut p = AttentionProblem::new(1, 1, dim, queries, keys);
@@ -76,8 +77,40 @@ fn queries_take_turns_in_a_workspace_that_is_too_small_for_all() {
 }
 
 #[test]
+fn few_queries_take_turns_beside_a_kernel_for_many() {
+    on_every_adapter(|gpu| {
+        // A capacity of 256 spans and so many queries that there is a kernel for many rows. Few rows go past it.
+        let mut turns = case(64, 64, 4, 66, 65_536);
+        turns.problem.lse = true;
+        turns.problem.pages = Some(Pages {
+            page_tokens: 256,
+            pool_pages: 2,
+            table_stride: 256,
+            first_page: 0,
+            first_sequence: 0,
+        });
+        for layout in [&mut turns.problem.key, &mut turns.problem.value] {
+            *layout = TensorLayout {
+                element: Element::F32,
+                batch_stride: 256 * 4,
+                token_stride: 4,
+                head_stride: 2 * 256 * 4,
+            };
+        }
+        let plan = gpu.gpu.plan_attention(&turns.problem).unwrap();
+        let one = 64 * (4 + 4) * 4 * 256; // a query's states, in bytes
+        assert!(plan.workspace_bytes() < 64 * one, "room for all of them");
+        for queries in [33, 64, 66] {
+            turns.sequences = vec![(queries, 300)];
+            check(gpu, &turns, 81);
+        }
+    });
+}
+
+#[test]
 fn recording_a_call_allocates_no_buffer() {
     on_every_adapter(|gpu| {
+        let gpu = &gpu.afresh(); // other tests run meanwhile
         let p = AttentionProblem::new(4, 2, 64, 100, 600);
         let prepared = pollster::block_on(gpu.gpu.plan_attention(&p).unwrap().prepare()).unwrap();
         let workspace = prepared.workspace().unwrap();

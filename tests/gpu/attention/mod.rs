@@ -20,7 +20,7 @@ mod tensors;
 mod verify;
 
 use sunfleck::{
-    attention::{AttentionIo, AttentionProblem, Element, Mask, NO_KEY, TensorLayout},
+    attention::{AttentionIo, AttentionProblem, Element, Mask, NO_KEY, Pages, TensorLayout},
     gpu::BufferView,
     reference::{
         attention::{self as twin, AttentionOptions, AttentionShape},
