@@ -9,11 +9,19 @@ use sunfleck::{
     model::{Decoder, DecoderOptions, Gguf},
 };
 
-use crate::statistics::Spread;
+use crate::{processor, statistics::Spread};
 
 /// Tokens of the prompt, and of what is decoded after it in one round.
 const PROMPT: u32 = 128;
 const STEPS: usize = 12;
+
+/// What a decoded token takes.
+#[derive(Clone, Copy, Debug)]
+pub struct Token {
+    pub seconds: Spread,
+    /// Processor time, where the system tells.
+    pub processor: Option<Spread>,
+}
 
 /// Decodes one token at a time, greedily.
 pub struct Decode {
@@ -43,14 +51,18 @@ impl Decode {
     }
 
     /// Seconds of the decoded tokens of one round.
-    pub fn measure(&mut self) -> Option<Spread> {
-        let mut seconds = Vec::new();
+    pub fn measure(&mut self) -> Option<Token> {
+        let (mut seconds, mut processor) = (Vec::new(), Vec::new());
         self.session.rewind(self.start);
         for _ in 0..STEPS {
             let began = Instant::now();
-            pollster::block_on(self.session.step(1)).expect("a step");
+            let step = || pollster::block_on(self.session.step(1)).expect("a step");
+            processor.extend(processor::measured(step).1);
             seconds.push(began.elapsed().as_secs_f64());
         }
-        Spread::of(seconds)
+        Some(Token {
+            seconds: Spread::of(seconds)?,
+            processor: Spread::of(processor),
+        })
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! For every vocabulary and size of tree, and at one size for every rule, draw and option: the time of
 //! verification, commit (where a tree needs one) and the end of the step, for one request. A token that
-//! SmolLM2-135M decodes on the same adapter is measured before and after, and the adapter's streaming read.
+//! SmolLM2-135M decodes on the same adapter is measured before and after, and the adapter's streaming read. On a
+//! software adapter processor time is compared too.
 //! Table, JSON and plot come from the samples that criterion asked for; criterion's own arguments work.
 //!
 //! - `SUNFLECK_BENCH_ADAPTER` picks an adapter by a part of its name (default: the first).
@@ -27,6 +28,7 @@ mod peaks;
 #[path = "../attention/pipelines.rs"]
 mod pipelines;
 mod plot;
+mod processor;
 #[path = "../attention/random.rs"]
 mod random;
 mod report;
@@ -83,7 +85,7 @@ fn main() -> ExitCode {
             decode: before
                 .into_iter()
                 .chain(after)
-                .min_by(|a, b| a.median.total_cmp(&b.median)),
+                .min_by(|a, b| a.seconds.median.total_cmp(&b.seconds.median)),
             rows,
         };
         print!("\n{}", report.table());
@@ -110,14 +112,15 @@ fn run(criterion: &mut Criterion, gpu: &BenchGpu, timer: &Timer) -> (Vec<Row>, b
     for case in cases::cases(gpu.software()) {
         // Bound when criterion's filter lets it run: a large case takes long to make.
         let mut bound = None;
-        let mut samples = Vec::new();
+        let (mut samples, mut processor) = (Vec::new(), Vec::new());
         group.bench_function(case.name.as_str(), |bencher| {
             let bound = bound.get_or_insert_with(|| Bound::new(&gpu.planned, &case));
             timer.calibrate(&bound.work, 0.01);
             bencher.iter_custom(|iterations| {
                 // A submission that lasts long enough for the clocks; its time is told for as many as wanted.
                 let calls = bound.work.calls_for(0.02);
-                let sample = timer.sample(&bound.work, calls);
+                let (sample, took) = processor::measured(|| timer.sample(&bound.work, calls));
+                processor.extend(took.map(|took| took / calls as f64));
                 let seconds = sample.seconds(timing::best(&sample)) / calls as f64;
                 samples.push(sample);
                 Duration::from_secs_f64(seconds * iterations as f64)
@@ -135,6 +138,8 @@ fn run(criterion: &mut Criterion, gpu: &BenchGpu, timer: &Timer) -> (Vec<Row>, b
             rows.push(Row {
                 bytes: bound::logit_bytes(&case),
                 seconds,
+                // That of a GPU's driver says nothing.
+                processor: gpu.software().then(|| Spread::of(processor)).flatten(),
                 clock,
                 tokens,
                 case,

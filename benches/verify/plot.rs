@@ -46,7 +46,10 @@ pub fn svg(report: &Report) -> String {
         .iter()
         .filter(|row| row.case.name.starts_with("chain/"))
         .collect();
-    let goal = report.decode.as_ref().map(|decode| decode.median * GOAL);
+    let goal = report
+        .decode
+        .as_ref()
+        .map(|decode| decode.seconds.median * GOAL);
     let times = plain.iter().map(|row| row.seconds.median).chain(goal);
     let (mut low, mut high) = (-4, -3); // powers of ten of seconds
     for time in times {

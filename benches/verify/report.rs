@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use crate::{cases::Case, clock::Clock, statistics::Spread};
+use crate::{cases::Case, clock::Clock, decode::Token, statistics::Spread};
 
 /// A whole run.
 pub struct Report {
@@ -13,7 +13,7 @@ pub struct Report {
     /// Bytes a second of a streaming read.
     pub read: f64,
     /// A decoded token, where there was a model.
-    pub decode: Option<Spread>,
+    pub decode: Option<Token>,
     pub rows: Vec<Row>,
 }
 
@@ -22,6 +22,8 @@ pub struct Row {
     pub case: Case,
     /// Seconds of verification, commit and the end of the step.
     pub seconds: Spread,
+    /// Processor time, of a software adapter.
+    pub processor: Option<Spread>,
     pub clock: Clock,
     /// Logits, each read once.
     pub bytes: u64,
@@ -32,7 +34,13 @@ pub struct Row {
 impl Report {
     /// The part of a decoded token's time that a case takes.
     pub fn of_decode(&self, row: &Row) -> Option<f64> {
-        Some(row.seconds.median / self.decode.as_ref()?.median)
+        Some(row.seconds.median / self.decode.as_ref()?.seconds.median)
+    }
+
+    /// The part of a decoded token's processor time that a case takes, of a software adapter.
+    pub fn of_decode_processor(&self, row: &Row) -> Option<f64> {
+        let token = self.decode.as_ref()?.processor?;
+        Some(row.processor?.median / token.median)
     }
 
     /// The rate at which logits were gone through, as a part of what the adapter can read.
@@ -47,24 +55,32 @@ impl Report {
         }
         let _ = writeln!(text, "streaming read: {:.1} GB/s", self.read * 1e-9);
         let _ = match &self.decode {
-            Some(decode) => writeln!(text, "a decoded token: {}", milliseconds(decode.median)),
+            Some(decode) => writeln!(
+                text,
+                "a decoded token: {}",
+                milliseconds(decode.seconds.median)
+            ),
             None => writeln!(
                 text,
                 "a decoded token: not measured, SUNFLECK_MODEL is not set"
             ),
         };
-        text.push_str("\n| case | verify + commit | of a decoded token | of the read peak | tokens |\n|---|---|---|---|---|\n");
+        text.push_str("\n| case | verify + commit | of a decoded token | of its processor time | of the read peak | tokens |\n|---|---|---|---|---|---|\n");
         for row in &self.rows {
-            let of_decode = self
-                .of_decode(row)
-                .map_or("".to_owned(), |part| format!("{:.1} %", part * 100.0));
+            let percent = |part: Option<f64>| {
+                part.map_or(String::new(), |part| format!("{:.1} %", part * 100.0))
+            };
+            let (of_decode, of_processor) = (
+                percent(self.of_decode(row)),
+                percent(self.of_decode_processor(row)),
+            );
             let tokens = match &row.tokens {
                 Ok(tokens) => tokens.to_string(),
                 Err(error) => error.clone(),
             };
             let _ = writeln!(
                 text,
-                "| {} | {} ± {:.0} % | {of_decode} | {:.0} % | {tokens} |",
+                "| {} | {} ± {:.0} % | {of_decode} | {of_processor} | {:.0} % | {tokens} |",
                 row.case.name,
                 milliseconds(row.seconds.median),
                 row.seconds.relative() * 100.0,
@@ -97,6 +113,8 @@ impl Report {
                     "clock": row.clock.name(),
                     "logit_bytes": row.bytes,
                     "of_decode": self.of_decode(row),
+                    "processor_seconds": row.processor.map(|spread| spread.median),
+                    "of_decode_processor": self.of_decode_processor(row),
                     "of_read": self.of_read(row),
                     "tokens": row.tokens.as_ref().ok(),
                 })
@@ -106,7 +124,7 @@ impl Report {
             "benchmark": "verify",
             "machine": machine,
             "read_bytes_per_second": self.read,
-            "decode_seconds": self.decode.map(|decode| decode.median),
+            "decode_seconds": self.decode.map(|decode| decode.seconds.median),
             "cases": rows,
         })
     }

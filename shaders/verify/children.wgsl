@@ -1,22 +1,16 @@
 // How each child of a node is tested. A test depends on chance only through the answers of earlier
 // ones, and a child is tested only when all earlier siblings were rejected: so bounds and scales of all
-// nodes are known before the first random number. One workgroup a row of the bound part, for the children
+// nodes are known before the first random number. One workgroup a row of the wave, for the children
 // from params.first_child to params.end_child. Twin: reference::verify::Residual.
 
 fn log_or_lowest(p: f32) -> f32 {
     return select(LOWEST, log(p), p > 0.0);
 }
 
-@compute @workgroup_size(WORKGROUP_X, WORKGROUP_Y, WORKGROUP_Z)
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-) {
-    let row = params.first_row + group.x;
-    let request = row / params.max_nodes;
-    let node = row % params.max_nodes;
+fn test_children(request: u32, node: u32, lane: u32) {
+    let row = request * params.max_nodes + node;
     let count = node_count(request);
-    if node >= count || first_child(request, node) >= count {
+    if first_child(request, node) >= count {
         return;
     }
     let rule = requests[request].rule;
@@ -87,5 +81,20 @@ fn main(
         nodes[row].s = s;
         nodes[row].mass = mass;
         nodes[row].rest = rest;
+    }
+}
+
+@compute @workgroup_size(WORKGROUP_X, WORKGROUP_Y, WORKGROUP_Z)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    for (var place = group.x; place < rows_of_wave(group.z); place += groups.x) {
+        let node = node_of_wave(group.z, place);
+        if is_bound(group.z, node) {
+            test_children(group.z, node, lane);
+        }
+        workgroupBarrier(); // orders what is read of this row before the next
     }
 }

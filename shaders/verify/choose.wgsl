@@ -1,5 +1,5 @@
 // The cut-off of a row among its candidates: each is compared with all others, so that the order in which they
-// lie does not matter, and weights are summed as integers. One workgroup a row of the bound part.
+// lie does not matter, and weights are summed as integers. One workgroup a row of the wave.
 
 // A weight of at most 1 as two integers that sums of all candidates fit in: units of 2^-20 and of 2^-40.
 const UNIT_BITS: u32 = 20u;
@@ -49,30 +49,32 @@ struct Rank {
     weight: vec2<u32>,
 }
 
+fn with_rank(rank: Rank, candidate: Candidate, other: Candidate) -> Rank {
+    let likelier = other.key > candidate.key || (other.key == candidate.key && other.token < candidate.token);
+    return Rank(
+        rank.number + select(0u, 1u, likelier), rank.weight + select(vec2(0u), other.weight, likelier));
+}
+
+// Four a turn: lavapipe ends the loops of an invocation after 65,535 turns in all.
 fn rank_of(candidate: Candidate, count: u32) -> Rank {
     var rank = Rank(0u, vec2(0u));
-    for (var i = 0u; i < count; i++) {
-        let other = candidates[i];
-        let likelier = other.key > candidate.key || (other.key == candidate.key && other.token < candidate.token);
-        rank.number += select(0u, 1u, likelier);
-        rank.weight += select(vec2(0u), other.weight, likelier);
+    for (var i = 0u; i < count; i += 4u) {
+        rank = with_rank(rank, candidate, candidates[i]);
+        rank = with_rank(rank, candidate, candidates[i + 1u]);
+        rank = with_rank(rank, candidate, candidates[i + 2u]);
+        rank = with_rank(rank, candidate, candidates[i + 3u]);
     }
     return rank;
 }
 
-@compute @workgroup_size(WORKGROUP_X, WORKGROUP_Y, WORKGROUP_Z)
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-) {
-    let row = params.first_row + group.x;
-    let request = row / params.max_nodes;
-    let node = row % params.max_nodes;
+fn choose(request: u32, node: u32, lane: u32) {
+    let row = request * params.max_nodes + node;
+    let place = row - params.first_row;
     let settings = row_settings(request);
     if !row_exists(request, node) || !has_cut(settings) {
         return;
     }
-    let at = search_at(group.x);
+    let at = search_at(place);
     let whole = row_stat(row);
     let before = bitcast<f32>(scratch_word(at + SEARCH_BEFORE));
     var wanted = bitcast<f32>(scratch_word(at + SEARCH_WANTED));
@@ -96,11 +98,14 @@ fn main(
         return;
     }
     let count = found.x;
-    let list = list_at(group.x);
+    let list = list_at(place);
     for (var i = lane; i < count; i += WORKGROUP_X) {
         let key = scratch_word(list + 2u * i);
         let weight = integers(min(exponential(from_key(key), whole.max), 1.0));
         candidates[i] = Candidate(key, scratch_word(list + 2u * i + 1u), weight);
+    }
+    if lane < 3u && count + lane < MAX_CANDIDATES {
+        candidates[count + lane] = Candidate(0u, NONE, vec2(0u)); // less likely than any
     }
     workgroupBarrier(); // orders the candidates before they are compared
     let by_number = by_count(settings);
@@ -150,5 +155,20 @@ fn main(
             nodes[row].after = end;
         }
         set_scratch(at + SEARCH_STATE, STATE_DONE);
+    }
+}
+
+@compute @workgroup_size(WORKGROUP_X, WORKGROUP_Y, WORKGROUP_Z)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    for (var place = group.x; place < rows_of_wave(group.z); place += groups.x) {
+        let node = node_of_wave(group.z, place);
+        if is_bound(group.z, node) {
+            choose(group.z, node, lane);
+        }
+        workgroupBarrier(); // orders what is read of this row before the next
     }
 }

@@ -1,7 +1,7 @@
 // The cut-off of a row by top-k, top-p and min-p, and what is left by it, where verify/choose.wgsl left it open:
-// too many tokens lie about it; and the entropy of a row. One workgroup a row of the bound part. Twin: reference::verify::processing.
+// too many tokens lie about it; and the entropy of a row. One workgroup a row of the wave. Twin: reference::verify::processing.
 
-var<workgroup> state: u32;
+var<workgroup> open: u32; // the place of a row that was left open
 
 fn from_key(key: u32) -> f32 {
     return bitcast<f32>(select(~key, key & 0x7fffffffu, (key & 0x80000000u) != 0u));
@@ -233,24 +233,27 @@ fn weigh(cut: Cut, part: Part, y: u32) -> vec2<f32> {
     return vec2(weight, weight * min(cut.top - z, 150.0));
 }
 
-@compute @workgroup_size(WORKGROUP_X, WORKGROUP_Y, WORKGROUP_Z)
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-) {
-    let row = params.first_row + group.x;
-    let request = row / params.max_nodes;
-    let node = row % params.max_nodes;
+// The first place from one on, as far apart as there are workgroups, of which the row was left open; the end where
+// there is none.
+fn next_open(request: u32, first: u32, step: u32) -> u32 {
+    let end = rows_of_wave(request);
+    var place = first;
+    while place < end {
+        let node = node_of_wave(request, place);
+        let settings = row_settings(request);
+        let at = search_at(request * params.max_nodes + node - params.first_row);
+        if is_bound(request, node) && row_exists(request, node)
+            && (wants_entropy(request) || (has_cut(settings) && scratch_word(at + SEARCH_STATE) == STATE_OPEN)) {
+            break;
+        }
+        place += step;
+    }
+    return min(place, end);
+}
+
+fn cut_row(request: u32, node: u32, lane: u32) {
+    let row = request * params.max_nodes + node;
     let settings = row_settings(request);
-    if !row_exists(request, node) || !(has_cut(settings) || wants_entropy(request)) {
-        return;
-    }
-    if lane == 0u {
-        state = scratch_word(search_at(group.x) + SEARCH_STATE);
-    }
-    if workgroupUniformLoad(&state) != STATE_OPEN && !wants_entropy(request) {
-        return;
-    }
     let cuts_count = by_count(settings);
     let whole = row_stat(row);
     let top = whole.max;
@@ -285,5 +288,25 @@ fn main(
             nodes[row].after = kept;
             nodes[row].entropy = entropy_of(sum, slope);
         }
+    }
+}
+
+@compute @workgroup_size(WORKGROUP_X, WORKGROUP_Y, WORKGROUP_Z)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    var first = group.x;
+    while first < rows_of_wave(group.z) {
+        if lane == 0u {
+            open = next_open(group.z, first, groups.x);
+        }
+        let place = workgroupUniformLoad(&open);
+        if place >= rows_of_wave(group.z) {
+            break;
+        }
+        cut_row(group.z, node_of_wave(group.z, place), lane);
+        first = place + groups.x;
     }
 }

@@ -32,15 +32,6 @@ fn row_stat(at: u32) -> Row {
     return nodes[at].after;
 }
 
-// Whether top-k cuts anything: then bins count tokens, and all tokens down to the cut-off are candidates.
-fn by_count(settings: Settings) -> bool {
-    return settings.top_k > 0u && settings.top_k < params.vocabulary;
-}
-
-fn has_cut(settings: Settings) -> bool {
-    return by_count(settings) || settings.top_p < 1.0 || settings.min_p > 0.0;
-}
-
 // Whether the entropy of the row is asked for. Only verify/cut.wgsl sums it.
 fn wants_entropy(request: u32) -> bool {
     return ROW_KIND == 0u && requests[request].rule == RULE_TYPICAL;

@@ -8,6 +8,15 @@ fn draft_source(request: u32, node: u32) -> Source {
     return Source(0u, 0u);
 }
 
+// Whether the rows of a node are in the parts that are bound.
+fn is_bound(request: u32, node: u32) -> bool {
+    return is_in_part(request * params.max_nodes + node);
+}
+
+fn draft_z_four(source: Source, settings: Settings, y: u32) -> vec4<f32> {
+    return vec4(LOWEST);
+}
+
 fn draft_z(source: Source, settings: Settings, y: u32) -> f32 {
     return LOWEST;
 }

@@ -8,13 +8,27 @@ fn has_draft(request: u32, node: u32) -> bool {
         && tree_field(request, 7u, min(child, params.max_nodes - 1u)) < params.draft_rows;
 }
 
-fn draft_source(request: u32, node: u32) -> Source {
-    // Siblings share the row that the first child names. A bad row is cut to a good one, which
-    // `has_draft` has already refused.
+// The row of the draft's logits, counted over all requests. Siblings share the row that the first child names. A
+// bad row is cut to a good one, which `has_draft` has already refused.
+fn draft_row(request: u32, node: u32) -> u32 {
     let child = min(first_child(request, node), params.max_nodes - 1u);
     let row = min(tree_field(request, 7u, child), max(params.draft_rows, 1u) - 1u);
-    let start = (request * params.draft_rows + row) * params.row_stride;
-    return Source(start, marks_of(request, node));
+    return request * params.draft_rows + row;
+}
+
+fn draft_source(request: u32, node: u32) -> Source {
+    return Source((draft_row(request, node) - params.first_draft) * params.row_stride, marks_of(request, node));
+}
+
+// Whether the rows of a node are in the parts that are bound. What has no draft belongs to the first part of it.
+fn is_bound(request: u32, node: u32) -> bool {
+    let row = select(0u, draft_row(request, node), has_draft(request, node));
+    let has_row = row - params.first_draft < params.part_drafts; // wraps before the part
+    return is_in_part(request * params.max_nodes + node) && has_row;
+}
+
+fn draft_z_four(source: Source, settings: Settings, y: u32) -> vec4<f32> {
+    return shaped_four(settings, source.marks, y, finite_four(draft_four(source.start + y)));
 }
 
 fn draft_z(source: Source, settings: Settings, y: u32) -> f32 {

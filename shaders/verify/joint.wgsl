@@ -106,8 +106,7 @@ fn main(
     let end = min(node_count(request), params.end_child);
     for (var child = params.first_child; child < end; child++) {
         let node = parent_of(request, child);
-        let row = request * params.max_nodes + node - params.first_row; // wraps before the part
-        if node < child && row < params.part_rows {
+        if node < child && is_bound(request, node) {
             if rule == RULE_BLOCK {
                 block_child(request, node, child, lane);
             } else {

@@ -10,7 +10,7 @@ fn masses_of(pair: Pair, alpha: f32, s: f32, replaces: bool, begin: u32, end: u3
 }
 
 // Their sums over all tokens but those that children before `limit` took, unless these are replaced. Four
-// tokens a turn: lavapipe ends the loops of an invocation after 65,535 turns in all, see `MASS_TURNS` in
+// tokens a turn: lavapipe ends the loops of an invocation after 65,535 turns in all, see `MOST_TURNS` in
 // src/verify/windows.rs.
 fn masses(
     request: u32, node: u32, pair: Pair, alpha: f32, s: f32, limit: u32, replaces: bool, lane: u32,

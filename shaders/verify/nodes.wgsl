@@ -25,6 +25,8 @@ struct NodeState {
     weight: f32,    // traversal: what is left of the node's token after its parent, once removed
     // Of the request, in node 0:
     last: u32,      // the last accepted node
+    end: u32,       // the walk has what it needs of nodes before this one
+    over: u32,      // 1: the walk is over
     accepted: u32,  // accepted nodes below the root
     word: u32,      // the random word with which the token after it is sampled
 }

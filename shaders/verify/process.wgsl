@@ -1,10 +1,21 @@
 // Logits into weights: penalties, grammar mask, temperature, cut-off. Nothing is written back.
 
-@group(0) @binding(5) var<storage, read> target_logits: array<u32>; // rows from params.first_row on
-@group(0) @binding(6) var<storage, read> draft_logits: array<u32>;  // [request, draft row, vocabulary]
-
 const LOWEST: f32 = -3.4028234e38; // stands for -inf: the token has no probability
 const HIGHEST: f32 = 3.4028234e38;
+
+// Whether processed logits, before the cut-off, are others than those that the target gave.
+fn changes_logits(settings: Settings) -> bool {
+    return settings.coldness != 1.0 || settings.uses != 0u;
+}
+
+// Whether top-k cuts anything: then bins count tokens, and all tokens down to the cut-off are candidates.
+fn by_count(settings: Settings) -> bool {
+    return settings.top_k > 0u && settings.top_k < params.vocabulary;
+}
+
+fn has_cut(settings: Settings) -> bool {
+    return by_count(settings) || settings.top_p < 1.0 || settings.min_p > 0.0;
+}
 
 // A row of logits: of the target after a node, or the one from which the node's children were drawn.
 struct Source {
@@ -28,8 +39,23 @@ fn finite(bits: u32) -> f32 {
     return select(min(bitcast<f32>(select(bits, 0u, nothing)), HIGHEST), LOWEST, nothing);
 }
 
+fn finite_four(bits: vec4<u32>) -> vec4<f32> {
+    let nothing = ((bits & vec4(0x7fffffffu)) > vec4(0x7f800000u)) | (bits == vec4(0xff800000u));
+    let numbers = min(bitcast<vec4<f32>>(select(bits, vec4(0u), nothing)), vec4(HIGHEST));
+    return select(numbers, vec4(LOWEST), nothing);
+}
+
 fn raw_logit(source: Source, y: u32) -> f32 {
     return finite(target_bits(source.start + y));
+}
+
+// Those of four tokens in order, of which the first is a multiple of four.
+fn raw_four(source: Source, y: u32) -> vec4<f32> {
+    return finite_four(target_four(source.start + y));
+}
+
+fn target_z_four(source: Source, settings: Settings, y: u32) -> vec4<f32> {
+    return shaped_four(settings, source.marks, y, raw_four(source, y));
 }
 
 // The processed logit before the cut-off; LOWEST for a token without probability.

@@ -17,3 +17,7 @@ fn row_settings(request: u32) -> Settings {
 fn row_z(source: Source, settings: Settings, y: u32) -> f32 {
     return target_z(source, settings, y);
 }
+
+fn row_z_four(source: Source, settings: Settings, y: u32) -> vec4<f32> {
+    return target_z_four(source, settings, y);
+}

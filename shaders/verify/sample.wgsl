@@ -61,7 +61,7 @@ fn raw_log(row: u32, logit: f32) -> f32 {
     var all = NO_STAT;
     for (var i = 0u; i < params.blocks; i++) {
         let at = stat_at(row - params.first_row, 0u, i);
-        all = joined(all, Stat(bitcast<f32>(scratch_word(at)), 0u, bitcast<f32>(scratch_word(at + 1u))));
+        all = joined(all, Stat(bitcast<f32>(scratch_word(at + 3u)), 0u, bitcast<f32>(scratch_word(at + 4u))));
     }
     return select(logit - all.top - log(all.sum), LOWEST, logit <= LOWEST);
 }
@@ -80,8 +80,7 @@ fn main(
     let walk = workgroupUniformLoad(&walked);
     let node = walk.x;
     let row = base + node;
-    let inside = row >= params.first_row && row < params.first_row + params.part_rows
-        && walk.y < params.max_nodes;
+    let inside = is_bound(request, min(node, params.max_nodes - 1u)) && walk.y < params.max_nodes;
     let rule = requests[request].rule;
     if inside && rule == RULE_GREEDY {
         if lane == 0u {
@@ -90,7 +89,7 @@ fn main(
     } else if inside {
         for (var i = lane; i < params.blocks; i += WORKGROUP_X) {
             let at = stat_at(row - params.first_row, 0u, i);
-            block_sums[i] = vec2(bitcast<f32>(scratch_word(at + 2u)), bitcast<f32>(scratch_word(at + 3u)));
+            block_sums[i] = vec2(bitcast<f32>(scratch_word(at + 5u)), bitcast<f32>(scratch_word(at + 6u)));
         }
         workgroupBarrier(); // orders the blocks' sums before the choice
         if lane == 0u {
@@ -135,7 +134,7 @@ fn main(
     let start = request * params.outcome_words + 2u;
     for (var i = lane; i <= min(walk.y, n - 1u); i += WORKGROUP_X) {
         let above = base + min(outcome[start + i], n - 1u);
-        if above >= params.first_row && above < params.first_row + params.part_rows {
+        if is_bound(request, above - base) {
             let is_bonus = i == walk.y;
             let token = select(outcome[start + n + i], bonus, is_bonus);
             let source = target_source(request, above - base);

@@ -21,25 +21,34 @@ fn joined(a: Stat, b: Stat) -> Stat {
         top, select(a.token, b.token, b_wins), fma(share(top, a.top), a.sum, share(top, b.top) * b.sum));
 }
 
-// A part with four more tokens, of which each is `step` after the one before, and after those that are in it.
-// So a logit is read once, and four take five exponentials.
-fn with_four(stat: Stat, z: vec4<f32>, y: u32, step: u32) -> Stat {
-    let four = max(max(z.x, z.y), max(z.z, z.w));
-    let top = max(stat.top, four);
-    let weights = exp(max(z - vec4(top), vec4(-150.0)));
+const TURN: u32 = 8u * WORKGROUP_X;
+
+// Where the first of four numbers is that equals `wanted`; one of them does.
+fn place_of(wanted: f32, z: vec4<f32>) -> u32 {
+    return select(select(select(3u, 2u, z.z == wanted), 1u, z.y == wanted), 0u, z.x == wanted);
+}
+
+// A part with eight more tokens, four from `y` on and four from 4 WORKGROUP_X later on, after those that are in it. So a
+// logit is read once, and eight take nine exponentials.
+fn with_eight(stat: Stat, a: vec4<f32>, b: vec4<f32>, y: u32) -> Stat {
+    let pairs = max(a, b);
+    let eight = max(max(pairs.x, pairs.y), max(pairs.z, pairs.w));
+    let top = max(stat.top, eight);
+    let weights = exp(max(a - vec4(top), vec4(-150.0))) + exp(max(b - vec4(top), vec4(-150.0)));
     let sum = (weights.x + weights.y) + (weights.z + weights.w);
-    let first = select(select(select(3u, 2u, z.z == four), 1u, z.y == four), 0u, z.x == four);
+    let in_a = any(a == vec4(eight));
+    let first = select(4u * WORKGROUP_X + place_of(eight, b), place_of(eight, a), in_a);
     // Where there is no logit, the distance from the maximum is 0, and yet nothing weighs anything.
     return Stat(
-        top, select(stat.token, y + first * step, four > stat.top),
+        top, select(stat.token, y + first, eight > stat.top),
         select(fma(share(top, stat.top), stat.sum, sum), 0.0, top <= LOWEST));
 }
 
 var<workgroup> slots: array<Stat, SLOTS>;
 
-// Joins all slots into the first, in one order whatever the device. SLOTS is a power of two.
-fn join_slots(lane: u32) {
-    for (var half = SLOTS / 2u; half > 0u; half /= 2u) {
+// Joins the first `count` slots into the first, in one order whatever the device. `count` is a power of two.
+fn join_slots(count: u32, lane: u32) {
+    for (var half = count / 2u; half > 0u; half /= 2u) {
         workgroupBarrier(); // orders the slots before they are joined
         for (var i = lane; i < half; i += WORKGROUP_X) {
             slots[i] = joined(slots[i], slots[i + half]);
@@ -50,5 +59,5 @@ fn join_slots(lane: u32) {
 
 // Where a block's statistics lie. `row` counts from the first of the bound part.
 fn stat_at(row: u32, kind: u32, block: u32) -> u32 {
-    return 4u * ((row * params.kinds + kind) * params.blocks + block);
+    return STAT_WORDS * ((row * params.kinds + kind) * params.blocks + block);
 }

@@ -1,5 +1,4 @@
-// What verification kernels share: the parameters, the options of each request, and the trees. Twins:
-// reference::verify.
+// What verification kernels share: the parameters, and the options of each request. Twins: reference::verify.
 
 struct VerifyParams {
     vocabulary: u32,    // V
@@ -23,6 +22,10 @@ struct VerifyParams {
     lists_at: u32,
     candidates: u32,    // that a list has room for
     top: u32,           // likeliest tokens that are listed beside each kept one
+    first_draft: u32,   // first row (request * draft rows + row) of the part of the draft's logits that is bound
+    part_drafts: u32,   // rows of that part
+    drafts_in_parts: u32, // 1: the draft's logits have several parts
+    width: u32,         // rows of a request in the next wave; 0: there is none
 }
 
 // How a row of logits becomes a distribution: verify::Sampling.
@@ -61,45 +64,15 @@ const RULE_TRAVERSAL: u32 = 6u;
 const DRAW_TOP_K: u32 = 0u;
 const DRAW_IID: u32 = 1u;
 
-const NONE: u32 = 0xffffffffu;
 const FLAG_NO_SUPPORT: u32 = 1u; // no token may follow a node on the path
-const FLAG_BAD_TREE: u32 = 2u;
 const FLAG_IMPOSSIBLE_DRAFT: u32 = 4u; // a tested token has probability 0 in its draft distribution
 const FLAG_NOT_A_CHAIN: u32 = 8u;
 const FLAG_REPEATED_SIBLINGS: u32 = 16u;
-const FLAG_TOKEN_OUTSIDE: u32 = 32u; // of the vocabulary
 
 @group(0) @binding(0) var<uniform> params: VerifyParams;
 @group(0) @binding(1) var<storage, read> requests: array<Request>;
-@group(0) @binding(2) var<storage, read> tree: array<u32>; // [request] blobs of tree::DraftTree
 
-fn tree_field(request: u32, field: u32, node: u32) -> u32 {
-    return tree[request * params.tree_words + field * params.tree_stride + node];
-}
-
-fn token_of(request: u32, node: u32) -> u32 {
-    return tree_field(request, 0u, node);
-}
-
-fn parent_of(request: u32, node: u32) -> u32 {
-    return tree_field(request, 1u, node);
-}
-
-fn first_child(request: u32, node: u32) -> u32 {
-    return tree_field(request, 2u, node);
-}
-
-fn next_sibling(request: u32, node: u32) -> u32 {
-    return tree_field(request, 3u, node);
-}
-
-// Nodes in use: where preorder ends. 0 for a blob that claims more than there is room for.
-fn node_count(request: u32) -> u32 {
-    let count = tree_field(request, 6u, 0u);
-    return select(0u, count, count <= params.max_nodes);
-}
-
-// Whether `child` may follow `before` as a child or sibling: both ascend, so every walk ends.
-fn is_child(child: u32, before: u32, count: u32) -> bool {
-    return child > before && child < count;
+// Whether a row of the target's logits is in the part that is bound.
+fn is_in_part(row: u32) -> bool {
+    return row - params.first_row < params.part_rows; // wraps before the part
 }

@@ -7,7 +7,22 @@
 // [request, place, block, L + 1]: keys and tokens in falling order, then (-, bits of the sum)
 @group(0) @binding(3) var<storage, read_write> blocks: array<Ranked>;
 
-var<private> draft_logits: array<u32, 1>; // the files of logits name them; nothing is read there
+fn target_word(index: u32) -> u32 {
+    return target_logits[index];
+}
+
+// The files of logits name these; nothing calls them.
+fn draft_word(index: u32) -> u32 {
+    return 0u;
+}
+
+fn target_quad(index: u32) -> vec4<u32> {
+    return vec4(0u);
+}
+
+fn draft_quad(index: u32) -> vec4<u32> {
+    return vec4(0u);
+}
 
 var<workgroup> bound_row: u32; // the row of the path's place, from the part's first; NONE where it is elsewhere
 

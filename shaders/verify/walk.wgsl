@@ -1,10 +1,10 @@
 // The decisions: from the root down, by rule, with the random numbers of each child. One invocation a
-// request; everything that costs was done for all nodes before. Twin: reference::verify.
+// request, once a wave: everything that costs was done before for the nodes of the wave. Twin: reference::verify.
 //
 // Outcome: [0] accepted nodes below the root, [1] error flags, then N each: path (nodes, the root first),
 // tokens (of the accepted nodes, then the bonus token), log-probabilities of the tokens under the raw
-// logits and under the processed ones. Unused entries are zero. verify/sample.wgsl writes the bonus token and
-// the raw log-probabilities.
+// logits and under the processed ones. Unused entries are zero, which verify/check.wgsl sees to. verify/sample.wgsl
+// writes the bonus token and the raw log-probabilities.
 
 @group(0) @binding(4) var<storage, read> lengths: array<vec4<u32>>; // [request]: (rows, past, -, -)
 @group(0) @binding(5) var<storage, read_write> outcome: array<u32>;
@@ -17,6 +17,59 @@ struct Found {
 
 fn random_word(request: u32, position: u32, child: u32, purpose: u32, block: u32) -> u32 {
     return philox4x32_10(vec4(position, child, purpose, block), requests[request].seed).x;
+}
+
+// Lists the next wave: `node` and what is below it, as many as there is room for. Gives the node that comes after
+// them all.
+fn list_wave(request: u32, node: u32, count: u32) -> u32 {
+    let wave = wave_of(request);
+    let entered = tree_field(request, 5u, node);
+    let left = tree_field(request, 6u, node);
+    var listed = 0u;
+    var end = node;
+    while end < count && listed < params.width {
+        let place = tree_field(request, 5u, end);
+        if place >= entered && place < left {
+            waves[wave + WAVE_HEADER + listed] = end;
+            listed++;
+        }
+        end++;
+    }
+    waves[wave] = listed;
+    return end;
+}
+
+// Writes the path down to `last`, and lists its nodes for the kernels after the walk.
+fn finish(request: u32, last: u32, count: u32) {
+    let base = request * params.max_nodes;
+    let start = request * params.outcome_words;
+    let wave = wave_of(request);
+    let n = params.max_nodes;
+    var accepted = 0u;
+    var at = last;
+    while at != 0u && accepted < count {
+        accepted++;
+        at = min(parent_of(request, at), at - 1u);
+    }
+    at = last;
+    for (var i = accepted; i > 0u; i--) {
+        outcome[start + 2u + i] = at;
+        outcome[start + 2u + n + i - 1u] = token_of(request, at);
+        outcome[start + 2u + 3u * n + i - 1u] = bitcast<u32>(nodes[base + at].log_p);
+        waves[wave + WAVE_HEADER + i] = at;
+        at = min(parent_of(request, at), at - 1u);
+    }
+    waves[wave + WAVE_HEADER] = 0u;
+    waves[wave] = 0u; // nothing is left for later waves
+    waves[wave + 1u] = select(accepted + 1u, 0u, count == 0u);
+    waves[wave + 2u] = last;
+    if nodes[base + last].after.sum <= 0.0 {
+        outcome[start + 1u] |= FLAG_NO_SUPPORT;
+    }
+    outcome[start] = accepted;
+    nodes[base].accepted = accepted;
+    let position = lengths[request].y + accepted + 1u;
+    nodes[base].word = random_word(request, position, 0u, PURPOSE_SAMPLE, 0u);
 }
 
 // The first child that its rule accepts.
@@ -168,58 +221,44 @@ fn longest_path(request: u32, count: u32) -> u32 {
 fn main(@builtin(workgroup_id) group: vec3<u32>) {
     let request = group.x;
     let base = request * params.max_nodes;
-    let start = request * params.outcome_words;
-    let n = params.max_nodes;
-    // What follows are the lists of likely tokens, which verify/top_rows.wgsl writes whole.
-    for (var i = 0u; i < min(params.outcome_words, 2u + 4u * n); i++) {
-        outcome[start + i] = 0u;
-    }
     let count = node_count(request);
-    var flags = select(0u, FLAG_BAD_TREE, count == 0u);
-    var last = 0u;
     let rule = requests[request].rule;
-    if rule == RULE_TYPICAL || rule == RULE_THRESHOLD {
-        last = longest_path(request, count);
-    } else if rule == RULE_BLOCK {
-        let found = longest_block(request, count);
-        flags |= found.flags;
-        last = found.child;
-    } else if rule == RULE_TRAVERSAL {
-        let found = first_kept(request, count);
-        flags |= found.flags;
-        last = found.child;
-    } else {
+    if nodes[base].over == 1u {
+        return;
+    }
+    var flags = 0u;
+    var last = nodes[base].last;
+    var over = params.width == 0u || count == 0u;
+    if walks_down(request) {
+        let end = nodes[base].end;
         // Children come after their parents, so the walk ends within `count` steps.
-        for (var i = 0u; i < count; i++) {
+        for (var i = 0u; i < count && last < end; i++) {
             let found = accepted_child(request, last, count);
             flags |= found.flags;
             if found.child == NONE {
+                over = true;
                 break;
             }
             last = found.child;
         }
+    } else if over && (rule == RULE_TYPICAL || rule == RULE_THRESHOLD) {
+        last = longest_path(request, count);
+    } else if over {
+        var found = Found(0u, 0u);
+        if rule == RULE_BLOCK {
+            found = longest_block(request, count);
+        } else {
+            found = first_kept(request, count);
+        }
+        flags |= found.flags;
+        last = found.child;
     }
-    // The path, from its end to the root.
-    var accepted = 0u;
-    var at = last;
-    while at != 0u && accepted < count {
-        accepted++;
-        at = min(parent_of(request, at), at - 1u);
-    }
-    at = last;
-    for (var i = accepted; i > 0u; i--) {
-        outcome[start + 2u + i] = at;
-        outcome[start + 2u + n + i - 1u] = token_of(request, at);
-        outcome[start + 2u + 3u * n + i - 1u] = bitcast<u32>(nodes[base + at].log_p);
-        at = min(parent_of(request, at), at - 1u);
-    }
-    if nodes[base + last].after.sum <= 0.0 {
-        flags |= FLAG_NO_SUPPORT;
-    }
-    outcome[start] = accepted;
-    outcome[start + 1u] = flags;
+    outcome[request * params.outcome_words + 1u] |= flags;
     nodes[base].last = last;
-    nodes[base].accepted = accepted;
-    let position = lengths[request].y + accepted + 1u;
-    nodes[base].word = random_word(request, position, 0u, PURPOSE_SAMPLE, 0u);
+    if over {
+        nodes[base].over = 1u;
+        finish(request, last, count);
+    } else if walks_down(request) || params.width == params.max_nodes {
+        nodes[base].end = list_wave(request, last, count);
+    }
 }

@@ -21,6 +21,7 @@
 
 mod append;
 mod commit;
+#[cfg(feature = "generate")]
 mod contents;
 mod copies;
 mod error;

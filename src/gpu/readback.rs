@@ -2,7 +2,6 @@
 
 use std::{
     future::Future,
-    ops::Range,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, Waker},
@@ -43,11 +42,12 @@ impl ReadBack {
     }
 
     /// Records the copy of the bytes `from` of `source` to the byte `at`.
+    #[cfg(feature = "generate")]
     pub(crate) fn encode_part(
         &self,
         encoder: &mut CommandEncoder,
         source: &Buffer,
-        from: Range<u64>,
+        from: std::ops::Range<u64>,
         at: u64,
     ) {
         let size = from.end - from.start;

@@ -4,10 +4,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use wgpu::{Buffer, ComputePass};
 
-use super::kernels::{self, FinaliseParams, NODE_BYTES};
-use super::part::{Part, Shared, params};
+use super::kernels::{self, FinaliseParams, NODE_BYTES, VerifyParams};
+use super::part::{self, Needs, Pair, Part, Rows, Shared, params};
 use super::request::RequestWords;
 use super::top::Top;
+use super::waves::widths;
 use super::{PreparedVerify, Rule, VerifyError, VerifyProblem, VerifyRequest};
 use crate::gpu::{BufferView, Gpu};
 use crate::ops::Dispatch;
@@ -21,7 +22,9 @@ pub struct VerifyIo<'a> {
     pub logits: BufferView<'a>,
     /// The draft's logits, `[batch, draft_rows, row_stride]`, in the rows that
     /// [`DraftTree::q_rows`](crate::tree::DraftTree::q_rows) names; given exactly when the problem has
-    /// draft rows. For a drafter that has probabilities instead, their logarithms.
+    /// draft rows. For a drafter that has probabilities instead, their logarithms. A view over the device's
+    /// binding limit is bound in parts; block and traversal verification then need rows that ascend with the parents
+    /// of what was drawn from them, as all builders number them.
     pub draft: Option<BufferView<'a>>,
     /// `[batch]` of [`DraftTree::blob`](crate::tree::DraftTree::blob)`(tree_stride)`.
     pub tree: BufferView<'a>,
@@ -40,8 +43,10 @@ pub struct Verify {
     gpu: Gpu,
     problem: VerifyProblem,
     parts: Vec<Part>,
-    walk: Dispatch,
-    check: Dispatch,
+    /// Rows of a request in each wave, and the walk after it.
+    waves: Vec<(u32, Dispatch)>,
+    /// The beginning, for a first wave that is the first, and for one that is the last.
+    checks: [Dispatch; 2],
     top: Option<Top>,
     finalise: Dispatch,
     requests: Buffer,
@@ -63,6 +68,8 @@ impl PreparedVerify {
         let nodes = gpu.storage("verify nodes", problem.rows() * NODE_BYTES)?;
         let outcome_words = problem.outcome_words() as u32;
         let outcome = gpu.storage("verify outcome", batch * u64::from(outcome_words) * 4)?;
+        let wave_words = u64::from(kernels::WAVE_HEADER + problem.max_nodes);
+        let waves = gpu.storage("verify waves", batch * wave_words * 4)?;
         let greedy = VerifyRequest::new(Rule::Greedy, DrawKind::TopK, 0);
         let words: Vec<RequestWords> = (0..problem.batch)
             .map(|request| greedy.words(problem, request))
@@ -72,38 +79,66 @@ impl PreparedVerify {
         let shared = Shared {
             requests: &requests,
             nodes: &nodes,
+            waves: &waves,
             outcome: &outcome,
             unused: &unused,
         };
         let step = self.plan.part_rows();
-        let parts = (0..problem.rows())
-            .step_by(step as usize)
-            .map(|first| {
-                let count = step.min(problem.rows() - first);
-                Part::bind(self, io, &shared, first, count)
-            })
-            .collect::<Result<Vec<_>, _>>()?;
-        let uniform = gpu.uniform("verify", &params(problem, 0, problem.rows(), (0, 0)));
-        let walk = gpu.bind(
-            &self.walk,
-            &[
-                ("params", BufferView::whole(&uniform)),
-                ("requests", BufferView::whole(&requests)),
-                ("tree", io.tree),
-                ("nodes", BufferView::whole(&nodes)),
-                ("lengths", io.lengths),
-                ("outcome", BufferView::whole(&outcome)),
-            ],
-        )?;
-        let check = gpu.bind(
-            &self.check,
-            &[
-                ("params", BufferView::whole(&uniform)),
-                ("requests", BufferView::whole(&requests)),
-                ("tree", io.tree),
-                ("outcome", BufferView::whole(&outcome)),
-            ],
-        )?;
+        let mut parts = Vec::new();
+        for target in Rows::parts(problem.rows(), step) {
+            let words = part::scratch_words(problem, target.count);
+            let scratch = gpu.storage("verify scratch", words * 4)?;
+            let drafts = Rows::parts(problem.all_draft_rows(), self.plan.part_draft_rows());
+            for draft in drafts {
+                let pair = Pair { target, draft };
+                parts.push(Part::bind(self, io, &shared, pair, &scratch)?);
+            }
+        }
+        let uniform = |width| {
+            let in_parts = self.plan.part_draft_rows() < problem.all_draft_rows();
+            let params = VerifyParams {
+                drafts_in_parts: u32::from(in_parts),
+                width,
+                ..params(problem, Pair::whole(problem), (0, 0))
+            };
+            gpu.uniform("verify", &params)
+        };
+        let walk = |width| -> Result<Dispatch, VerifyError> {
+            let arguments = gpu.bind(
+                &self.walk,
+                &[
+                    ("params", BufferView::whole(&uniform(width))),
+                    ("requests", BufferView::whole(&requests)),
+                    ("tree", io.tree),
+                    ("nodes", BufferView::whole(&nodes)),
+                    ("lengths", io.lengths),
+                    ("outcome", BufferView::whole(&outcome)),
+                    ("waves", BufferView::whole(&waves)),
+                ],
+            )?;
+            Ok(Dispatch::new(self.walk.clone(), arguments))
+        };
+        let check = |width| -> Result<Dispatch, VerifyError> {
+            let arguments = gpu.bind(
+                &self.check,
+                &[
+                    ("params", BufferView::whole(&uniform(width))),
+                    ("requests", BufferView::whole(&requests)),
+                    ("tree", io.tree),
+                    ("nodes", BufferView::whole(&nodes)),
+                    ("outcome", BufferView::whole(&outcome)),
+                    ("waves", BufferView::whole(&waves)),
+                ],
+            )?;
+            Ok(Dispatch::new(self.check.clone(), arguments))
+        };
+        let widths = widths(problem.max_nodes, gpu.capabilities().class);
+        // Each walk lists the rows of the next wave.
+        let next = widths.iter().skip(1).copied().chain([0]);
+        let walks = (widths.iter().zip(next))
+            .map(|(width, next)| Ok((*width, walk(next)?)))
+            .collect::<Result<Vec<_>, VerifyError>>()?;
+        let checks = [check(widths[0])?, check(problem.max_nodes)?];
         let top = (self.top.as_ref())
             .map(|top| top.bind(gpu, problem, step, io.logits, &outcome))
             .transpose()?;
@@ -124,8 +159,8 @@ impl PreparedVerify {
             gpu: gpu.clone(),
             problem: *problem,
             parts,
-            walk: Dispatch::new(self.walk.clone(), walk),
-            check: Dispatch::new(self.check.clone(), check),
+            waves: walks,
+            checks,
             top,
             finalise: Dispatch::new(self.finalise.clone(), finalise),
             requests,
@@ -219,16 +254,32 @@ impl Verify {
             let uses = self.uses.lock().unwrap_or_else(PoisonError::into_inner);
             uses.iter().any(of)
         };
-        let with_cuts = uses(VerifyRequest::has_cut);
-        for part in &self.parts {
-            part.encode_rows(pass, with_cuts);
-        }
-        if uses(|request| matches!(request.rule, Rule::Block | Rule::Traversal)) {
+        let needs = Needs {
+            marks: uses(VerifyRequest::has_marks),
+            drafts: uses(VerifyRequest::is_drawn),
+            cuts: uses(VerifyRequest::has_target_cut),
+            draft_cuts: uses(VerifyRequest::has_draft_cut),
+        };
+        let joint = uses(VerifyRequest::is_joint);
+        let batch = [self.problem.batch, 1, 1];
+        // Rules that look at all nodes together have no use for any wave but the last.
+        let last = self.waves.len() - 1;
+        let (check, first) = match uses(VerifyRequest::walks_down) {
+            true => (&self.checks[0], 0),
+            false => (&self.checks[1], last),
+        };
+        check.encode(pass, batch);
+        for (index, (width, walk)) in self.waves.iter().enumerate().skip(first) {
             for part in &self.parts {
-                part.encode_joint(pass);
+                part.encode_rows(pass, *width, needs);
             }
+            if joint && index == last {
+                for part in &self.parts {
+                    part.encode_joint(pass);
+                }
+            }
+            walk.encode(pass, batch);
         }
-        self.walk.encode(pass, [self.problem.batch, 1, 1]);
         for part in &self.parts {
             part.encode_sample(pass);
         }
@@ -238,7 +289,6 @@ impl Verify {
                 part.encode_top(pass);
             }
         }
-        self.check.encode(pass, [self.problem.batch, 1, 1]);
     }
 
     /// Records the end of a step: the lengths move on by the root and the accepted nodes; those of a

@@ -6,6 +6,7 @@ use super::Outcome;
 use crate::{
     gpu::{Binding, BufferView, Gpu, GpuError, Kernel, shader, shared_struct},
     ops::{Argmax, Dispatch, StepBuffer},
+    tree::blob_words,
 };
 
 const GREEDY: &[Binding] = &[
@@ -34,6 +35,16 @@ shared_struct! {
     }
 }
 
+shared_struct! {
+    /// Parameters shared with `shaders/verify/greedy_check.wgsl`.
+    pub(crate) struct GreedyCheckParams {
+        vocabulary: u32,
+        max_nodes: u32,
+        tree_words: u32,
+        tree_stride: u32,
+    }
+}
+
 const LANES: u32 = 64;
 
 pub(crate) fn kernel(max_nodes: u32) -> Kernel {
@@ -48,6 +59,21 @@ pub(crate) fn kernel(max_nodes: u32) -> Kernel {
     .workgroup_bytes(u64::from(max_nodes) * 4)
 }
 
+/// Invocations for the largest tree: see `kernels::check`.
+pub(crate) fn check_kernel() -> Kernel {
+    use Binding::{Read, Uniform, Write};
+    Kernel::new(
+        "verify/greedy_check",
+        [256, 1, 1],
+        GreedyCheckParams::LAYOUT,
+        &[Uniform, Read, Read, Write],
+    )
+    .source(shader!("verify/blob.wgsl"))
+    .source(shader!("verify/links.wgsl"))
+    .source(shader!("verify/greedy_check.wgsl"))
+    .workgroup_bytes(128 * 4 + 4)
+}
+
 pub(crate) fn finish_kernel() -> Kernel {
     Kernel::new("verify/finish", [1, 1, 1], FinishParams::LAYOUT, FINISH)
         .source(shader!("verify/finish.wgsl"))
@@ -56,7 +82,8 @@ pub(crate) fn finish_kernel() -> Kernel {
 /// The walk down the tree and the end of a step, bound to their buffers.
 #[derive(Clone, Debug)]
 pub struct GreedyVerifier {
-    tree: Dispatch,   // candidates for every node
+    tree: Dispatch, // candidates for every node
+    check: Dispatch,
     prompt: Dispatch, // candidates for one row: the last of a prompt
     finish_tree: Dispatch,
     finish_prompt: Dispatch,
@@ -102,6 +129,23 @@ impl GreedyVerifier {
             )?;
             Ok(Dispatch::new(greedy.clone(), arguments))
         };
+        let check = gpu.pipeline(&check_kernel()).await?;
+        let params = GreedyCheckParams {
+            vocabulary,
+            max_nodes,
+            tree_words: blob_words(max_nodes as usize) as u32,
+            tree_stride: max_nodes,
+        };
+        let uniform = gpu.uniform(&check.name, &params);
+        let arguments = gpu.bind(
+            &check,
+            &[
+                ("params", BufferView::whole(&uniform)),
+                ("step", step.view()),
+                ("tree", tree),
+                ("outcome", BufferView::whole(&outcome)),
+            ],
+        )?;
         let finish = gpu.pipeline(&finish_kernel()).await?;
         let end = |all_rows: u32| -> Result<Dispatch, GpuError> {
             let uniform = gpu.uniform(&finish.name, &FinishParams { all_rows });
@@ -117,6 +161,7 @@ impl GreedyVerifier {
         };
         Ok(Self {
             tree: walk(candidate_rows)?,
+            check: Dispatch::new(check, arguments),
             prompt: walk(1)?,
             finish_tree: end(0)?,
             finish_prompt: end(1)?,
@@ -129,9 +174,11 @@ impl GreedyVerifier {
         &self.outcome
     }
 
-    /// Records the walk over a draft tree whose nodes all have candidates.
+    /// Records the walk over a draft tree whose nodes all have candidates. The blob is checked whole: damage off
+    /// the walked path has a flag in the outcome too.
     pub fn encode(&self, pass: &mut ComputePass<'_>) {
         self.tree.encode(pass, [1, 1, 1]);
+        self.check.encode(pass, [1, 1, 1]);
     }
 
     /// Records the end of a verification step: root and accepted nodes are committed.

@@ -3,7 +3,8 @@
 use crate::attention::Element;
 use crate::gpu::{AdapterClass, Binding, Kernel, Source, shader, shared_struct};
 
-use super::{advance, top};
+use super::windows::MOST_TURNS;
+use super::{VerifyProblem, advance, top};
 use Binding::{Read, Uniform, Write};
 
 shared_struct! {
@@ -30,6 +31,10 @@ shared_struct! {
         pub(super) lists_at: u32,
         pub(super) candidates: u32,
         pub(super) top: u32,
+        pub(super) first_draft: u32,
+        pub(super) part_drafts: u32,
+        pub(super) drafts_in_parts: u32,
+        pub(super) width: u32,
     }
 }
 
@@ -42,15 +47,17 @@ shared_struct! {
 }
 
 /// Bytes of `NodeState` in `shaders/verify/nodes.wgsl`.
-pub(super) const NODE_BYTES: u64 = 88;
+pub(super) const NODE_BYTES: u64 = 96;
 
 /// Tokens of a row that one workgroup goes through. Blocks begin at its multiples, whatever else there is, so that
 /// sums have the same bits.
 pub(super) const BLOCK: u32 = 4096;
 /// Blocks of the largest vocabulary.
 const MAX_BLOCKS: u32 = super::MAX_VOCABULARY / BLOCK;
-/// Words of the statistics of a block, and of the sums that take their place.
-pub(super) const STAT_WORDS: u32 = 4;
+/// Words of the statistics of a block: see `shaders/verify/scratch_plain.wgsl`.
+pub(super) const STAT_WORDS: u32 = 8;
+/// Words of a request's list of rows before its nodes: see `shaders/verify/wave_write.wgsl`.
+pub(super) const WAVE_HEADER: u32 = 4;
 
 /// Bins of a cut-off's search, and the tokens that are compared with each other at most.
 pub(super) const BINS: u32 = 64;
@@ -76,17 +83,40 @@ pub(super) struct Form {
     pub marked: bool,
     /// Draft logits.
     pub drafted: bool,
+    /// Rows begin at multiples of four words.
+    pub quads: bool,
     /// One SIMD vector a workgroup, since barriers switch coroutines.
     pub software: bool,
 }
 
 impl Form {
-    pub fn new(element: Element, marked: bool, drafted: bool, class: AdapterClass) -> Self {
+    pub fn of(problem: &VerifyProblem, class: AdapterClass) -> Self {
+        let element = problem.element;
         Self {
             element,
-            marked,
-            drafted,
+            marked: problem.mask_rows() > 0,
+            drafted: problem.draft_rows > 0,
+            // Of 16-bit logits two words have four: reading more at a time is not written.
+            quads: element == Element::F32 && problem.row_stride.is_multiple_of(4),
             software: class == AdapterClass::Software,
+        }
+    }
+
+    /// Blocks that a workgroup goes through. A CPU runs all of a kernel, masked, where a workgroup finds nothing to do: as
+    /// much as some hundred tokens.
+    pub fn span(self) -> u32 {
+        if self.software { 4 } else { 1 }
+    }
+
+    /// Workgroups that share the rows of a wave of `width` rows, each of which takes `turns` turns of loops at most: few
+    /// on a CPU, but so many that the loops of none come to an early end (`verify/windows.rs`).
+    pub fn places(self, width: u32, turns: u32) -> u32 {
+        if self.software {
+            width
+                .div_ceil((MOST_TURNS / turns).max(1))
+                .max(width.min(4))
+        } else {
+            width
         }
     }
 
@@ -101,7 +131,11 @@ impl Form {
 
     fn on_scratch(self, name: &str, lanes: u32, bindings: &[Binding], scratch: Source) -> Kernel {
         let mut full = format!("verify/{name}/{}", self.element.name());
-        for (holds, part) in [(self.marked, "/marks"), (self.drafted, "/drafts")] {
+        for (holds, part) in [
+            (self.quads, "/quads"),
+            (self.marked, "/marks"),
+            (self.drafted, "/drafts"),
+        ] {
             if holds {
                 full.push_str(part);
             }
@@ -111,16 +145,23 @@ impl Form {
             true => shader!("verify/marks_words.wgsl"),
             false => shader!("verify/marks_none.wgsl"),
         };
+        let words = match self.quads {
+            true => shader!("verify/logits_quads.wgsl"),
+            false => shader!("verify/logits_words.wgsl"),
+        };
         let draft = match self.drafted {
             true => shader!("verify/draft_rows.wgsl"),
             false => shader!("verify/draft_none.wgsl"),
         };
         Kernel::new(full, [lanes, 1, 1], VerifyParams::LAYOUT, bindings)
             .constant("BLOCK", BLOCK)
+            .constant("STAT_WORDS", STAT_WORDS)
             .source(shader!("verify/state.wgsl"))
+            .source(shader!("verify/blob.wgsl"))
             .source(shader!("verify/nodes.wgsl"))
             .source(scratch)
             .source(shader!("verify/process.wgsl"))
+            .source(words)
             .source(logits(self.element))
             .source(marks)
             .source(draft)
@@ -161,21 +202,38 @@ impl RowKind {
 
 /// Parameters, requests, trees, nodes, scratch, target and draft logits.
 const COMMON: [Binding; 7] = [Uniform, Read, Read, Write, Write, Read, Read];
+/// [`COMMON`], and the rows that are worked on.
+const OF_WAVE: [Binding; 8] = [Uniform, Read, Read, Write, Write, Read, Read, Read];
+/// [`COMMON`], and the outcome.
+const WITH_OUTCOME: [Binding; 8] = [Uniform, Read, Read, Write, Write, Read, Read, Write];
 
-/// The kernels that go through logits, each with the bindings of [`COMMON`].
+/// Adds the file that tells which rows are worked on, bound at `binding`.
+fn reads_wave(kernel: Kernel, binding: usize) -> Kernel {
+    kernel
+        .constant("WAVE_HEADER", WAVE_HEADER)
+        .constant("WAVES_BINDING", binding as u32)
+        .source(shader!("verify/wave_read.wgsl"))
+}
+
+/// The kernels that go through logits.
 impl Form {
     pub fn rows(self, kind: RowKind) -> Kernel {
         let lanes = self.lanes(256, 8);
-        self.kernel(&kind.name("rows"), lanes, &COMMON)
-            .constant("SLOTS", lanes)
-            .source(kind.source())
-            .source(shader!("verify/stat.wgsl"))
-            .source(shader!("verify/rows.wgsl"))
-            .workgroup_bytes(u64::from(lanes) * STAT_BYTES)
+        reads_wave(
+            self.kernel(&kind.name("rows"), lanes, &OF_WAVE),
+            COMMON.len(),
+        )
+        .constant("SLOTS", lanes)
+        .constant("SPAN", self.span())
+        .source(kind.source())
+        .source(shader!("verify/stat.wgsl"))
+        .source(shader!("verify/rows.wgsl"))
+        .workgroup_bytes(u64::from(lanes) * STAT_BYTES)
     }
 
     pub fn merge(self) -> Kernel {
-        self.kernel("merge", self.lanes(MAX_BLOCKS, 8), &COMMON)
+        let kernel = self.kernel("merge", self.lanes(MAX_BLOCKS, 8), &OF_WAVE);
+        reads_wave(kernel, COMMON.len())
             .constant("SLOTS", MAX_BLOCKS)
             .source(shader!("verify/stat.wgsl"))
             .source(shader!("verify/merge.wgsl"))
@@ -183,7 +241,8 @@ impl Form {
     }
 
     fn cutting(self, name: &str, kind: RowKind, lanes: u32, scratch: Source) -> Kernel {
-        self.on_scratch(&kind.name(name), lanes, &COMMON, scratch)
+        let kernel = self.on_scratch(&kind.name(name), lanes, &OF_WAVE, scratch);
+        reads_wave(kernel, COMMON.len())
             .constant("BINS", BINS)
             .constant("MAX_CANDIDATES", MAX_CANDIDATES)
             .source(kind.source())
@@ -194,6 +253,7 @@ impl Form {
         // Every invocation has bins of its own.
         let lanes = self.lanes(32, 8);
         self.cutting("bins", kind, lanes, shader!("verify/scratch_plain.wgsl"))
+            .constant("SPAN", self.span())
             .source(shader!("verify/bins.wgsl"))
             .workgroup_bytes(u64::from(lanes * BINS) * 4)
     }
@@ -208,6 +268,7 @@ impl Form {
     pub fn gather(self, kind: RowKind) -> Kernel {
         let lanes = self.lanes(256, 8);
         self.cutting("gather", kind, lanes, shader!("verify/scratch_atomic.wgsl"))
+            .constant("SPAN", self.span())
             .source(shader!("verify/gather.wgsl"))
     }
 
@@ -242,16 +303,15 @@ impl Form {
 
     /// Invocations of the kernels that sum a whole row for a child. Few where there is nothing to sum.
     pub fn child_lanes(self) -> u32 {
-        if self.drafted {
-            self.lanes(256, 32)
-        } else {
-            16
+        match self.drafted {
+            true => self.lanes(256, 32),
+            false => self.lanes(16, 8),
         }
     }
 
-    fn over_children(self, name: &str) -> Kernel {
+    fn over_children(self, name: &str, bindings: &[Binding]) -> Kernel {
         let lanes = self.child_lanes();
-        self.kernel(name, lanes, &COMMON)
+        self.kernel(name, lanes, bindings)
             .source(shader!("verify/sums.wgsl"))
             .source(shader!("verify/removed.wgsl"))
             .source(shader!("verify/pair.wgsl"))
@@ -260,36 +320,34 @@ impl Form {
     }
 
     pub fn children(self) -> Kernel {
-        self.over_children("children")
+        reads_wave(self.over_children("children", &OF_WAVE), COMMON.len())
             .source(shader!("verify/children.wgsl"))
     }
 
     pub fn joint(self) -> Kernel {
-        self.over_children("joint")
+        self.over_children("joint", &COMMON)
             .source(shader!("verify/joint.wgsl"))
     }
 
     pub fn rest(self) -> Kernel {
         let lanes = self.lanes(256, 8);
-        self.kernel("rest", lanes, &COMMON)
+        reads_wave(self.kernel("rest", lanes, &OF_WAVE), COMMON.len())
             .constant("SLOTS", lanes)
+            .constant("SPAN", self.span())
             .source(shader!("verify/sums.wgsl"))
             .source(shader!("verify/removed.wgsl"))
             .source(shader!("verify/pair.wgsl"))
             .source(shader!("verify/residual.wgsl"))
             .source(shader!("verify/stat.wgsl"))
             .source(shader!("verify/rest.wgsl"))
-            .workgroup_bytes(sum_bytes(lanes) + REMOVED_BYTES + u64::from(lanes) * STAT_BYTES + 4)
+            .workgroup_bytes(sum_bytes(lanes) + REMOVED_BYTES + u64::from(lanes) * STAT_BYTES)
     }
 
-    /// [`COMMON`] and the outcome.
     pub fn sample(self) -> Kernel {
         let lanes = self.lanes(256, 8);
-        let mut bindings = COMMON.to_vec();
-        bindings.push(Write);
         // block_sums, run_sums and the choices of sample.wgsl; one slot of stat.wgsl
         let choices = u64::from(MAX_BLOCKS) * 8 + u64::from(lanes) * 4 + 32 + STAT_BYTES;
-        self.kernel("sample", lanes, &bindings)
+        self.kernel("sample", lanes, &WITH_OUTCOME)
             .constant("SLOTS", 1)
             .constant("MAX_BLOCKS", MAX_BLOCKS)
             .source(shader!("verify/removed.wgsl"))
@@ -303,11 +361,8 @@ impl Form {
 }
 
 impl Form {
-    /// [`COMMON`] and the outcome.
     pub fn top_processed(self) -> Kernel {
-        let mut bindings = COMMON.to_vec();
-        bindings.push(Write);
-        self.kernel("top_processed", 64, &bindings)
+        self.kernel("top_processed", 64, &WITH_OUTCOME)
             .source(shader!("verify/top_processed.wgsl"))
     }
 }
@@ -319,28 +374,40 @@ pub(super) fn mark(class: AdapterClass) -> Kernel {
     } else {
         256
     };
-    let bindings = [Uniform, Read, Read, Read, Write];
+    let bindings = [Uniform, Read, Read, Read, Write, Read];
     let name = format!("verify/mark/lanes{lanes}");
-    Kernel::new(name, [lanes, 1, 1], VerifyParams::LAYOUT, &bindings)
+    let kernel = Kernel::new(name, [lanes, 1, 1], VerifyParams::LAYOUT, &bindings)
         .source(shader!("verify/state.wgsl"))
-        .source(shader!("verify/mark.wgsl"))
+        .source(shader!("verify/blob.wgsl"));
+    reads_wave(kernel, 5).source(shader!("verify/mark.wgsl"))
+}
+
+/// The files of kernels that say which rows are worked on next, in a list bound at `binding`.
+fn writes_wave(kernel: Kernel, binding: u32) -> Kernel {
+    kernel
+        .constant("WAVE_HEADER", WAVE_HEADER)
+        .constant("WAVES_BINDING", binding)
+        .source(shader!("verify/state.wgsl"))
+        .source(shader!("verify/blob.wgsl"))
+        .source(shader!("verify/nodes.wgsl"))
+        .source(shader!("verify/wave_write.wgsl"))
 }
 
 pub(super) fn walk() -> Kernel {
-    let bindings = [Uniform, Read, Read, Write, Read, Write];
-    Kernel::new("verify/walk", [1, 1, 1], VerifyParams::LAYOUT, &bindings)
-        .source(shader!("verify/state.wgsl"))
-        .source(shader!("verify/nodes.wgsl"))
+    let bindings = [Uniform, Read, Read, Write, Read, Write, Write];
+    let kernel = Kernel::new("verify/walk", [1, 1, 1], VerifyParams::LAYOUT, &bindings);
+    writes_wave(kernel, 6)
         .source(shader!("verify/philox.wgsl"))
         .source(shader!("verify/walk.wgsl"))
 }
 
-/// Whether blobs are trees. Invocations for the largest, in which each token is compared with all others: lavapipe ends
-/// all loops of an invocation after 65,535 turns.
+/// Begins a verification, and looks whether blobs are trees. Invocations for the largest, in which each token is
+/// compared with all others: lavapipe ends all loops of an invocation after 65,535 turns.
 pub(super) fn check() -> Kernel {
-    let bindings = [Uniform, Read, Read, Write];
-    Kernel::new("verify/check", [256, 1, 1], VerifyParams::LAYOUT, &bindings)
-        .source(shader!("verify/state.wgsl"))
+    let bindings = [Uniform, Read, Read, Write, Write, Write];
+    let kernel = Kernel::new("verify/check", [256, 1, 1], VerifyParams::LAYOUT, &bindings);
+    writes_wave(kernel, 5)
+        .source(shader!("verify/links.wgsl"))
         .source(shader!("verify/check.wgsl"))
         .workgroup_bytes(128 * 4 + 4)
 }
@@ -387,7 +454,18 @@ pub(super) fn variants(class: AdapterClass) -> Vec<Kernel> {
     for element in Element::FLOATS {
         kernels.push(top::blocks_kernel(element, class));
         for (marked, drafted) in [(false, false), (true, false), (false, true), (true, true)] {
-            kernels.extend(of_form(Form::new(element, marked, drafted, class)));
+            for quads in [false, true] {
+                if quads && element != Element::F32 {
+                    continue;
+                }
+                kernels.extend(of_form(Form {
+                    element,
+                    marked,
+                    drafted,
+                    quads,
+                    software: class == AdapterClass::Software,
+                }));
+            }
         }
     }
     kernels

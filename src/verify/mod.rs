@@ -83,6 +83,7 @@ mod sampling;
 mod top;
 mod verdict;
 pub mod walkthrough;
+mod waves;
 mod windows;
 
 pub use advance::{Advance, RingError, RingTokens, TokenRing};
@@ -107,6 +108,7 @@ pub(crate) fn variants(capabilities: &crate::gpu::Capabilities) -> Vec<crate::gp
     let mut kernels = vec![
         greedy::kernel(64),
         greedy::kernel(1024),
+        greedy::check_kernel(),
         greedy::finish_kernel(),
     ];
     kernels.extend(kernels::variants(capabilities.class));

@@ -90,12 +90,7 @@ impl Outcome {
         let (Some(accepted), Some(flags)) = (words.first(), words.get(1)) else {
             return Err(malformed);
         };
-        if flags & 1 != 0 {
-            return Err(OutcomeError::NoArgmax);
-        }
-        if flags & 2 != 0 {
-            return Err(OutcomeError::BadTree);
-        }
+        OutcomeError::of_flags(*flags)?;
         let count = (*accepted as usize).saturating_add(1);
         if count > n || words.len() < Self::words(max_nodes) {
             return Err(malformed);

@@ -2,7 +2,7 @@
 
 use wgpu::{Buffer, ComputePass};
 
-use super::kernels::{BINS, BLOCK, MAX_CANDIDATES, SEARCH_WORDS, STAT_WORDS, VerifyParams};
+use super::kernels::{BINS, BLOCK, Form, MAX_CANDIDATES, SEARCH_WORDS, STAT_WORDS, VerifyParams};
 use super::windows::windows;
 use super::{PreparedVerify, VerifyError, VerifyIo, VerifyProblem};
 use crate::gpu::{BufferView, Gpu, Pipeline};
@@ -15,19 +15,24 @@ use std::sync::Arc;
 #[derive(Clone, Debug)]
 pub(super) struct Part {
     mark: Option<Dispatch>,
-    rows: [Option<Dispatch>; 2],
+    rows: Dispatch,
+    draft_rows: Option<Dispatch>,
     merge: Dispatch,
-    /// The kernels of cut-offs in their order, of target and draft.
-    cuts: [Vec<Dispatch>; 2],
+    /// The kernels of cut-offs in their order.
+    cuts: Vec<Dispatch>,
+    draft_cuts: Vec<Dispatch>,
     /// One a window of children.
     children: Vec<Dispatch>,
     joint: Vec<Dispatch>,
     rest: Dispatch,
     sample: Dispatch,
     top: Option<Dispatch>,
-    count: u32,
+    max_nodes: u32,
+    form: Form,
+    /// Turns of loops of a row's cut-off.
+    cut_turns: u32,
+    /// Workgroups of a row.
     blocks: u32,
-    kinds: u32,
     batch: u32,
 }
 
@@ -35,30 +40,77 @@ pub(super) struct Part {
 pub(super) struct Shared<'a> {
     pub requests: &'a Buffer,
     pub nodes: &'a Buffer,
+    pub waves: &'a Buffer,
     pub outcome: &'a Buffer,
     /// Bound where a problem has no use for an argument; kernels then read none of it.
     pub unused: &'a Buffer,
 }
 
-/// Parameters for `count` rows from `first` on, and the children of one window.
-pub(super) fn params(
-    problem: &VerifyProblem,
-    first: u64,
-    count: u64,
-    window: (u32, u32),
-) -> VerifyParams {
-    let layout = Layout::of(problem, count);
+/// Rows that one binding takes: the first, and how many.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rows {
+    pub first: u64,
+    pub count: u64,
+}
+
+impl Rows {
+    /// All `total` rows, `step` at a time; one empty part of none.
+    pub fn parts(total: u64, step: u64) -> impl Iterator<Item = Self> {
+        (0..total.max(1))
+            .step_by(step.max(1) as usize)
+            .map(move |first| Self {
+                first,
+                count: step.min(total - first),
+            })
+    }
+
+    fn of(self, view: BufferView<'_>, row_bytes: u64) -> BufferView<'_> {
+        let offset = view.offset + self.first * row_bytes;
+        BufferView::range(view.buffer, offset, self.count * row_bytes)
+    }
+}
+
+/// The rows of target and draft that are bound together. A node is worked on where both of its rows are.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pair {
+    pub target: Rows,
+    pub draft: Rows,
+}
+
+impl Pair {
+    /// All rows of a problem, which kernels take that read no logits.
+    pub fn whole(problem: &VerifyProblem) -> Self {
+        let all = |count| Rows { first: 0, count };
+        Self {
+            target: all(problem.rows()),
+            draft: all(problem.all_draft_rows()),
+        }
+    }
+}
+
+/// What the requests of a batch need of the dispatches.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Needs {
+    pub marks: bool,
+    pub drafts: bool,
+    pub cuts: bool,
+    pub draft_cuts: bool,
+}
+
+/// Parameters for the rows of a pair, and the children of one window.
+pub(super) fn params(problem: &VerifyProblem, pair: Pair, window: (u32, u32)) -> VerifyParams {
+    let layout = Layout::of(problem, pair.target.count);
     VerifyParams {
         vocabulary: problem.vocabulary,
         row_stride: problem.row_stride,
         max_nodes: problem.max_nodes,
         tree_words: tree::blob_words(problem.tree_stride as usize) as u32,
-        first_row: first as u32,
+        first_row: pair.target.first as u32,
         draft_rows: problem.draft_rows,
         mask_words: problem.mask_words(),
         mask_rows: problem.mask_rows(),
         outcome_words: problem.outcome_words() as u32,
-        part_rows: count as u32,
+        part_rows: pair.target.count as u32,
         tree_stride: problem.tree_stride,
         blocks: problem.vocabulary.div_ceil(BLOCK),
         kinds: kinds(problem),
@@ -70,7 +122,23 @@ pub(super) fn params(
         lists_at: layout.lists as u32,
         candidates: candidates(problem),
         top: problem.top_log_probabilities,
+        first_draft: pair.draft.first as u32,
+        part_drafts: pair.draft.count as u32,
+        drafts_in_parts: u32::from(pair.draft.count < problem.all_draft_rows()),
+        width: 0,
     }
+}
+
+/// Turns of loops that a row takes at most in the kernels which go through blocks, with eight invocations: those of
+/// `shaders/verify/mark.wgsl` with the largest vocabulary and tree.
+const ROW_TURNS: u32 = 1600;
+/// Those of `shaders/verify/choose.wgsl` with as many candidates as there may be, and 32 invocations.
+const CHOOSE_TURNS: u32 = 2 * (MAX_CANDIDATES / 32) * (MAX_CANDIDATES / 4) + 400;
+
+/// Those of `shaders/verify/cut.wgsl` with 32 invocations: two searches of six digits, and the sum.
+fn cut_turns(vocabulary: u32) -> u32 {
+    let row = vocabulary.div_ceil(4 * 32);
+    12 * (row + 200) + row
 }
 
 /// Rows of statistics a node.
@@ -121,24 +189,24 @@ pub(super) fn scratch_words(problem: &VerifyProblem, rows: u64) -> u64 {
 }
 
 impl Part {
-    /// Binds the kernels for `count` rows from `first` on.
+    /// Binds the kernels for the rows of `pair`. Its `scratch` is that of all parts with the same rows of the target.
     pub fn bind(
         prepared: &PreparedVerify,
         io: &VerifyIo<'_>,
         shared: &Shared<'_>,
-        first: u64,
-        count: u64,
+        pair: Pair,
+        scratch: &Buffer,
     ) -> Result<Self, VerifyError> {
         let (gpu, problem) = (prepared.plan.gpu(), prepared.plan.problem());
-        let windows = windows(problem, prepared.plan.form().child_lanes());
-        let scratch = gpu.storage("verify scratch", scratch_words(problem, count) * 4)?;
+        let form = prepared.plan.form();
+        let windows = windows(problem, form.child_lanes());
         let uniforms: Vec<Buffer> = windows
             .iter()
-            .map(|&window| gpu.uniform("verify", &params(problem, first, count, window)))
+            .map(|&window| gpu.uniform("verify", &params(problem, pair, window)))
             .collect();
         let row = problem.row_bytes();
-        let offset = io.logits.offset + first * row;
-        let logits = BufferView::range(io.logits.buffer, offset, count * row);
+        let logits = pair.target.of(io.logits, row);
+        let draft = io.draft.map(|draft| pair.draft.of(draft, row));
         let unused = BufferView::whole(shared.unused);
         let common = |uniform| {
             [
@@ -146,84 +214,94 @@ impl Part {
                 ("requests", BufferView::whole(shared.requests)),
                 ("tree", io.tree),
                 ("nodes", BufferView::whole(shared.nodes)),
-                ("scratch", BufferView::whole(&scratch)),
+                ("scratch", BufferView::whole(scratch)),
                 ("logits", logits),
-                ("draft", io.draft.unwrap_or(unused)),
+                ("draft", draft.unwrap_or(unused)),
             ]
         };
         let uniform = &uniforms[0];
-        let one = |pipeline: &Arc<Pipeline>| dispatch(gpu, pipeline, &common(uniform));
-        let maybe = |pipeline: &Option<Arc<Pipeline>>| pipeline.as_ref().map(one).transpose();
+        let waves = ("waves", BufferView::whole(shared.waves));
+        let with = |uniform, last| {
+            let mut views = common(uniform).to_vec();
+            views.push(last);
+            views
+        };
+        let one = |pipeline: &Arc<Pipeline>| dispatch(gpu, pipeline, &with(uniform, waves));
         let all = |pipelines: &[Arc<Pipeline>]| {
             let bound = pipelines.iter().map(one);
             bound.collect::<Result<Vec<_>, _>>()
         };
-        let each = |pipeline: &Arc<Pipeline>| {
-            let bound = uniforms
-                .iter()
-                .map(|uniform| dispatch(gpu, pipeline, &common(uniform)));
-            bound.collect::<Result<Vec<_>, _>>()
-        };
-        let mut with_outcome = common(uniform).to_vec();
-        with_outcome.push(("outcome", BufferView::whole(shared.outcome)));
-        let mark = prepared.mark.as_ref().map(|mark| {
+        let children = uniforms
+            .iter()
+            .map(|uniform| dispatch(gpu, &prepared.children, &with(uniform, waves)));
+        let joint = uniforms
+            .iter()
+            .map(|uniform| dispatch(gpu, &prepared.joint, &common(uniform)));
+        let outcome = ("outcome", BufferView::whole(shared.outcome));
+        // Marks are those of the target's rows: the first part with them makes them.
+        let mark = prepared.mark.as_ref().filter(|_| pair.draft.first == 0);
+        let mark = mark.map(|mark| {
             let views = [
                 ("params", BufferView::whole(uniform)),
                 ("requests", BufferView::whole(shared.requests)),
                 ("tree", io.tree),
                 ("masks", io.masks.unwrap_or(unused)),
-                ("scratch", BufferView::whole(&scratch)),
+                ("scratch", BufferView::whole(scratch)),
+                waves,
             ];
             dispatch(gpu, mark, &views)
         });
         Ok(Self {
             mark: mark.transpose()?,
-            rows: [Some(one(&prepared.rows)?), maybe(&prepared.draft_rows)?],
+            rows: one(&prepared.rows)?,
+            draft_rows: prepared.draft_rows.as_ref().map(one).transpose()?,
             merge: one(&prepared.merge)?,
-            cuts: [all(&prepared.cuts)?, all(&prepared.draft_cuts)?],
-            children: each(&prepared.children)?,
-            joint: each(&prepared.joint)?,
+            cuts: all(&prepared.cuts)?,
+            draft_cuts: all(&prepared.draft_cuts)?,
+            children: children.collect::<Result<_, _>>()?,
+            joint: joint.collect::<Result<_, _>>()?,
             rest: one(&prepared.rest)?,
-            sample: dispatch(gpu, &prepared.sample, &with_outcome)?,
+            sample: dispatch(gpu, &prepared.sample, &with(uniform, outcome))?,
             top: (prepared.top_processed.as_ref())
-                .map(|top| dispatch(gpu, top, &with_outcome))
+                .map(|top| dispatch(gpu, top, &with(uniform, outcome)))
                 .transpose()?,
-            count: count as u32,
-            blocks: problem.vocabulary.div_ceil(BLOCK),
-            kinds: kinds(problem),
+            max_nodes: problem.max_nodes,
+            form,
+            cut_turns: cut_turns(problem.vocabulary),
+            blocks: problem.vocabulary.div_ceil(BLOCK * form.span()),
             batch: problem.batch,
         })
     }
 
-    /// Records the statistics of the rows, with or without cut-offs, and the tests of their children.
-    pub fn encode_rows(&self, pass: &mut ComputePass<'_>, with_cuts: bool) {
-        if let Some(mark) = &self.mark {
-            mark.encode(pass, [self.count, 1, 1]);
+    /// Records, for a wave of `width` rows a request, the statistics of the rows and the tests of their children.
+    pub fn encode_rows(&self, pass: &mut ComputePass<'_>, width: u32, needs: Needs) {
+        let places = self.form.places(width, ROW_TURNS);
+        let of_rows = [places, 1, self.batch];
+        let of_blocks = [self.blocks, places, self.batch];
+        // These compare candidates, and go through whole rows.
+        let of_candidates = [self.form.places(width, CHOOSE_TURNS), 1, self.batch];
+        let of_whole = [self.form.places(width, self.cut_turns), 1, self.batch];
+        if let Some(mark) = self.mark.as_ref().filter(|_| needs.marks) {
+            mark.encode(pass, of_rows);
         }
-        for rows in self.rows.iter().flatten() {
-            rows.encode(pass, [self.blocks, self.count, 1]);
+        self.rows.encode(pass, of_blocks);
+        let draft_rows = self.draft_rows.as_ref().filter(|_| needs.drafts);
+        if let Some(rows) = draft_rows {
+            rows.encode(pass, of_blocks);
         }
-        self.merge.encode(pass, [self.count, self.kinds, 1]);
-        if with_cuts {
-            self.encode_cuts(pass);
-        }
-        for children in &self.children {
-            children.encode(pass, [self.count, 1, 1]);
-        }
-    }
-
-    fn encode_cuts(&self, pass: &mut ComputePass<'_>) {
-        for cuts in &self.cuts {
-            let groups = [
-                [self.blocks, self.count, 1],
-                [self.count, 1, 1],
-                [self.blocks, self.count, 1],
-                [self.count, 1, 1],
-                [self.count, 1, 1],
-            ];
-            for (kernel, groups) in cuts.iter().zip(groups) {
+        let kinds = 1 + u32::from(draft_rows.is_some());
+        self.merge.encode(pass, [places, kinds, self.batch]);
+        for (cuts, needed) in [
+            (&self.cuts, needs.cuts),
+            (&self.draft_cuts, needs.draft_cuts),
+        ] {
+            let groups = [of_blocks, of_rows, of_blocks, of_candidates, of_whole];
+            for (kernel, groups) in cuts.iter().zip(groups).filter(|_| needed) {
                 kernel.encode(pass, groups);
             }
+        }
+        for children in &self.children {
+            children.encode(pass, of_rows);
         }
     }
 
@@ -236,7 +314,8 @@ impl Part {
 
     /// Records, after the walk, the token after it and log-probabilities.
     pub fn encode_sample(&self, pass: &mut ComputePass<'_>) {
-        self.rest.encode(pass, [self.blocks, self.count, 1]);
+        let places = self.form.places(self.max_nodes, ROW_TURNS);
+        self.rest.encode(pass, [self.blocks, places, self.batch]);
         self.sample.encode(pass, [self.batch, 1, 1]);
     }
 

@@ -13,18 +13,21 @@ pub struct VerifyPlan {
     gpu: Gpu,
     problem: VerifyProblem,
     part_rows: u64,
+    part_draft_rows: u64,
 }
 
-/// Rows of logits that one binding takes: all of them where they fit, else as many as end where another
-/// binding may begin.
-fn part_rows(gpu: &Gpu, problem: &VerifyProblem) -> Result<u64, VerifyError> {
+/// Of `rows` rows of logits those that one binding takes: all of them where they fit, else as many as end where
+/// another binding may begin. `bytes` is the size of the largest thing that is bound with a row.
+fn part_rows(
+    gpu: &Gpu,
+    problem: &VerifyProblem,
+    rows: u64,
+    bytes: u64,
+) -> Result<u64, VerifyError> {
     let limits = &gpu.capabilities().limits;
-    let most = u64::from(limits.max_compute_workgroups_per_dimension);
-    // Scratch is bound with the rows; a row of it is larger only where the vocabulary is tiny.
-    let row = problem.row_bytes().max(part::scratch_words(problem, 1) * 4);
-    let fitting = (limits.max_storage_buffer_binding_size / row).min(most);
-    if fitting >= problem.rows() {
-        return Ok(problem.rows());
+    let fitting = limits.max_storage_buffer_binding_size / bytes;
+    if fitting >= rows {
+        return Ok(rows);
     }
     let alignment = u64::from(limits.min_storage_buffer_offset_alignment.max(1));
     // Rows until the bytes come to a multiple of the alignment again: both are powers of two times
@@ -53,10 +56,14 @@ impl Gpu {
     /// [`GpuError::LimitExceeded`](crate::gpu::GpuError::LimitExceeded) through [`VerifyError::Gpu`].
     pub fn plan_verify(&self, problem: &VerifyProblem) -> Result<VerifyPlan, VerifyError> {
         problem.check()?;
+        let row = problem.row_bytes();
+        // Scratch is bound with the target's rows; a row of it is larger only where the vocabulary is tiny.
+        let with_scratch = row.max(part::scratch_words(problem, 1) * 4);
         let plan = VerifyPlan {
             gpu: self.clone(),
             problem: *problem,
-            part_rows: part_rows(self, problem)?,
+            part_rows: part_rows(self, problem, problem.rows(), with_scratch)?,
+            part_draft_rows: part_rows(self, problem, problem.all_draft_rows(), row)?,
         };
         for kernel in kernels::of_form(plan.form()) {
             kernel.check(self.capabilities())?;
@@ -81,14 +88,7 @@ impl VerifyPlan {
     }
 
     pub(super) fn form(&self) -> Form {
-        let class = self.gpu.capabilities().class;
-        let problem = &self.problem;
-        Form::new(
-            problem.element,
-            problem.mask_rows() > 0,
-            problem.draft_rows > 0,
-            class,
-        )
+        Form::of(&self.problem, self.gpu.capabilities().class)
     }
 
     async fn cuts(&self, kind: RowKind) -> Result<Vec<Arc<Pipeline>>, VerifyError> {
@@ -107,6 +107,11 @@ impl VerifyPlan {
     /// Rows of the target's logits that are bound at a time: all of them, where one binding takes them.
     pub fn part_rows(&self) -> u64 {
         self.part_rows
+    }
+
+    /// Rows of the draft's logits that are bound at a time: all of them, where one binding takes them.
+    pub fn part_draft_rows(&self) -> u64 {
+        self.part_draft_rows
     }
 
     /// Compiles the kernels, once a device.

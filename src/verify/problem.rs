@@ -83,6 +83,10 @@ impl VerifyProblem {
         u64::from(self.batch) * u64::from(self.max_nodes)
     }
 
+    pub(super) fn all_draft_rows(&self) -> u64 {
+        u64::from(self.batch) * u64::from(self.draft_rows)
+    }
+
     pub(super) fn row_bytes(&self) -> u64 {
         u64::from(self.row_stride) * self.element.bits() / 8
     }

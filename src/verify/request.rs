@@ -36,13 +36,38 @@ impl VerifyRequest {
         }
     }
 
-    /// Whether any row is cut by top-k, top-p or min-p, or its entropy is asked for, which the same kernels sum.
-    pub(super) fn has_cut(&self) -> bool {
-        let cuts = |sampling: &Sampling| {
-            sampling.top_k > 0 || sampling.top_p < 1.0 || sampling.min_p > 0.0
-        };
-        let typical = matches!(self.rule, Rule::LossyTypical(_));
-        cuts(&self.sampling) || cuts(&self.drafting) || typical
+    /// Whether the target's rows are cut by top-k, top-p or min-p, or their entropy is asked for, which the same
+    /// kernels sum.
+    pub(super) fn has_target_cut(&self) -> bool {
+        self.sampling.has_cut() || matches!(self.rule, Rule::LossyTypical(_))
+    }
+
+    /// Whether rows of the draft's logits are read, and cut.
+    pub(super) fn has_draft_cut(&self) -> bool {
+        self.is_drawn() && self.drafting.has_cut()
+    }
+
+    /// Whether children are drawn by chance.
+    pub(super) fn is_drawn(&self) -> bool {
+        self.draw != DrawKind::TopK
+    }
+
+    /// Whether penalties or a grammar change logits.
+    pub(super) fn has_marks(&self) -> bool {
+        self.grammar || self.sampling.has_penalty() || self.drafting.has_penalty()
+    }
+
+    /// Whether the rule decides from the root down, node by node: `walks_down` of `shaders/verify/wave_write.wgsl`.
+    pub(super) fn walks_down(&self) -> bool {
+        matches!(
+            self.rule,
+            Rule::Greedy | Rule::Rejection | Rule::ChainRejection
+        )
+    }
+
+    /// Whether the rule looks at several tokens together.
+    pub(super) fn is_joint(&self) -> bool {
+        matches!(self.rule, Rule::Block | Rule::Traversal)
     }
 
     pub(super) fn words(
@@ -50,7 +75,7 @@ impl VerifyRequest {
         problem: &VerifyProblem,
         request: u32,
     ) -> Result<RequestWords, VerifyError> {
-        let sampled = self.draw != DrawKind::TopK;
+        let sampled = self.is_drawn();
         self.rule.check_numbers()?;
         self.rule
             .check_draw(self.draw, sampled && problem.draft_rows > 0)?;

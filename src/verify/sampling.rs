@@ -108,6 +108,11 @@ impl Sampling {
         }
     }
 
+    /// Whether any token is cut off.
+    pub(super) fn has_cut(&self) -> bool {
+        self.top_k > 0 || self.top_p < 1.0 || self.min_p > 0.0
+    }
+
     /// Whether the tokens that occurred change the distribution.
     pub fn has_penalty(&self) -> bool {
         self.repetition_penalty != 1.0 || self.presence_penalty != 0.0

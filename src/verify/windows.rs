@@ -6,8 +6,8 @@
 
 use super::{VerifyProblem, kernels::BLOCK};
 
-/// Turns that the sums of one dispatch may take.
-const MASS_TURNS: u32 = 50_000;
+/// Turns that the loops of an invocation may take.
+pub(super) const MOST_TURNS: u32 = 50_000;
 
 /// The children that each dispatch with `lanes` invocations tests: the first, and one past the last. Node 0 is no
 /// child.
@@ -21,7 +21,7 @@ pub(super) fn windows(problem: &VerifyProblem, lanes: u32) -> Vec<(u32, u32)> {
             let over_nodes = nodes.div_ceil(lanes);
             let block = 1 + (BLOCK / 32).div_ceil(lanes) + over_nodes + BLOCK / 4 / lanes;
             let child = problem.vocabulary.div_ceil(BLOCK) * block + 70 + 2 * over_nodes;
-            (MASS_TURNS / child).max(1)
+            (MOST_TURNS / child).max(1)
         }
     };
     let first = (1..nodes.max(2)).step_by(width.max(1) as usize);

@@ -2,7 +2,8 @@
 //!
 //! `SUNFLECK_TEST_ADAPTERS` names parts of the adapters' names that must all be there, as
 //! `cargo xtask test` sets it: a missing one fails the tests. Without it, tests run on every
-//! adapter present, and fail where there is none.
+//! adapter present, and fail where there is none. `SUNFLECK_TEST_FEATURES=none` opens devices with no optional feature at
+//! all, as every WebGPU device can be; `SUNFLECK_TEST_CHECKED=1` keeps the compiler's run-time checks in every kernel.
 
 use std::sync::OnceLock;
 
@@ -19,7 +20,18 @@ pub struct TestGpu {
     pub gpu: Gpu,
 }
 
+/// Features that kernels make use of where a device has them.
+fn wanted_features() -> wgpu::Features {
+    if std::env::var("SUNFLECK_TEST_FEATURES").is_ok_and(|features| features == "none") {
+        return wgpu::Features::empty();
+    }
+    wgpu::Features::SUBGROUP
+        | wgpu::Features::SHADER_F16
+        | wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX
+}
+
 fn open() -> Vec<TestGpu> {
+    let all_checked = std::env::var_os("SUNFLECK_TEST_CHECKED").is_some_and(|set| set != "0");
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
     let adapters = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::PRIMARY));
     let wanted: Vec<String> = std::env::var("SUNFLECK_TEST_ADAPTERS")
@@ -42,9 +54,7 @@ fn open() -> Vec<TestGpu> {
         if !wanted.is_empty() && !wanted.iter().any(|want| info.name.contains(want)) {
             continue;
         }
-        let features = wgpu::Features::SUBGROUP
-            | wgpu::Features::SHADER_F16
-            | wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
+        let features = wanted_features();
         let matrices = adapter.features() & features;
         let matrices = matrices.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX);
         let limits = adapter.limits();
@@ -69,7 +79,8 @@ fn open() -> Vec<TestGpu> {
             ..Default::default()
         }))
         .unwrap_or_else(|error| panic!("no device on {}: {error}", info.name));
-        let capabilities = Capabilities::of(&device).with_matrices_of(&device, &adapter);
+        let mut capabilities = Capabilities::of(&device).with_matrices_of(&device, &adapter);
+        capabilities.checked_shaders |= all_checked;
         let mut push = |profile: &str, capabilities: Capabilities| {
             gpus.push(TestGpu {
                 name: format!("{} ({profile})", info.name),
@@ -84,7 +95,7 @@ fn open() -> Vec<TestGpu> {
             "hardware kernels",
             Capabilities {
                 class: sunfleck::gpu::AdapterClass::Hardware,
-                checked_shaders: !swiftshader,
+                checked_shaders: all_checked || !swiftshader,
                 ..capabilities.clone().floor()
             },
         );

@@ -5,52 +5,12 @@ use std::collections::HashSet;
 
 use naga::{AddressSpace, StorageAccess, TypeInner, proc::Layouter};
 use sunfleck::{
-    gpu::{AdapterClass, Binding, Capabilities, Dialect, Kernel, SubgroupSizes},
-    variants, wgpu,
+    gpu::{Binding, Capabilities, Dialect, Kernel},
+    variants,
 };
 
-/// Capability profiles with their names: what kernels are chosen by.
-pub fn named_profiles() -> Vec<(&'static str, Capabilities)> {
-    let profile = |class, subgroup: Option<u32>| Capabilities {
-        limits: wgpu::Limits::default(),
-        shader_f16: false,
-        subgroups: subgroup.map(|size| SubgroupSizes {
-            min: size,
-            max: size,
-        }),
-        cooperative_matrices: false,
-        timestamps: false,
-        class,
-        dialect: Dialect::Naga,
-        checked_shaders: false,
-        unrolled_shaders: false,
-    };
-    vec![
-        ("lavapipe", profile(AdapterClass::Software, Some(8))),
-        ("SwiftShader", profile(AdapterClass::Software, Some(4))),
-        ("software floor", profile(AdapterClass::Software, None)),
-        (
-            "hardware, subgroups of 32",
-            profile(AdapterClass::Hardware, Some(32)),
-        ),
-        (
-            "hardware, cooperative matrices",
-            Capabilities {
-                limits: wgpu::Limits {
-                    max_compute_workgroup_storage_size: 48 << 10,
-                    ..wgpu::Limits::default()
-                },
-                shader_f16: true,
-                cooperative_matrices: true,
-                ..profile(AdapterClass::Hardware, Some(32))
-            },
-        ),
-        ("default WebGPU", profile(AdapterClass::Unknown, None)),
-    ]
-}
-
 fn profiles() -> Vec<Capabilities> {
-    named_profiles()
+    variants::profiles()
         .into_iter()
         .map(|(_, profile)| profile)
         .collect()

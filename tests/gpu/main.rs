@@ -5,6 +5,7 @@ mod attention;
 mod cache;
 mod drawn;
 mod examples;
+mod fuzzed_trees;
 mod invariance;
 mod layouts;
 mod lost;

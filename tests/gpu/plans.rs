@@ -8,10 +8,8 @@ use std::fmt::Write as _;
 use sunfleck::{
     attention::{AttentionProblem, BiasLayout, Element, Mask, Pages, RaggedTotals},
     gpu::Gpu,
-    wgpu,
+    variants, wgpu,
 };
-
-use crate::layouts::named_profiles;
 
 /// Problems with the names under which the record has them.
 fn problems() -> Vec<(String, AttentionProblem)> {
@@ -116,7 +114,7 @@ fn problems() -> Vec<(String, AttentionProblem)> {
 fn record() -> String {
     let (device, queue) = wgpu::Device::noop(&wgpu::DeviceDescriptor::default());
     let mut text = String::new();
-    for (profile, capabilities) in named_profiles() {
+    for (profile, capabilities) in variants::profiles() {
         let gpu = Gpu::with_capabilities(&device, &queue, capabilities);
         for (name, problem) in problems() {
             let _ = writeln!(text, "## {profile}: {name}");

@@ -4,7 +4,7 @@ use sunfleck::{
     gpu::BufferView,
     ops::{Argmax, StepBuffer},
     reference::verify as twin,
-    tree::{DraftTree, DrawKind, NONE},
+    tree::{BlobField, DraftTree, DrawKind, NONE, field_offset},
     verify::{GreedyVerifier, Outcome, OutcomeError},
 };
 
@@ -145,6 +145,50 @@ fn a_node_without_a_number_and_a_tree_that_is_none_are_flagged() {
         gpu.gpu
             .queue()
             .write_buffer(&v.tree, first_child, bytemuck::bytes_of(&1u32));
+        gpu.run(|pass| v.verifier.encode(pass));
+        assert_eq!(v.outcome(gpu), Err(OutcomeError::BadTree), "{}", gpu.name);
+    });
+}
+
+#[test]
+fn damage_off_the_walked_path_is_flagged_whatever_field_it_is_in() {
+    on_every_adapter(|gpu| {
+        let v = verifier(gpu, MAX_NODES);
+        // The walk goes to node 1 and ends; nodes 2 and 3 are on the other branch.
+        let tree =
+            DraftTree::from_parents(vec![1, 2, 0, 1], vec![NONE, 0, 0, 2], DrawKind::TopK).unwrap();
+        let argmax = [2, 1, 0, 0];
+        let run = |damage: Option<(BlobField, usize, u32)>| {
+            v.load(gpu, &tree, &argmax, 0);
+            if let Some((field, node, value)) = damage {
+                let word = field_offset(field, MAX_NODES as usize) + node;
+                let queue = gpu.gpu.queue();
+                queue.write_buffer(&v.tree, 4 * word as u64, bytemuck::bytes_of(&value));
+            }
+            gpu.run(|pass| v.verifier.encode(pass));
+            v.outcome(gpu)
+        };
+        assert_eq!(run(None).unwrap().tokens, [2, 1], "{}", gpu.name);
+        for field in [
+            BlobField::Parent,
+            BlobField::Depth,
+            BlobField::DfsIn,
+            BlobField::DfsOut,
+            BlobField::NextSibling,
+        ] {
+            let outcome = run(Some((field, 3, 1)));
+            assert_eq!(
+                outcome,
+                Err(OutcomeError::BadTree),
+                "{}: {field:?}",
+                gpu.name
+            );
+        }
+        let outside = run(Some((BlobField::Token, 3, VOCABULARY)));
+        assert_eq!(outside, Err(OutcomeError::TokenOutside), "{}", gpu.name);
+        // More nodes than rows of the step.
+        v.load(gpu, &tree, &argmax, 0);
+        v.step.set_rows(&gpu.gpu, 3);
         gpu.run(|pass| v.verifier.encode(pass));
         assert_eq!(v.outcome(gpu), Err(OutcomeError::BadTree), "{}", gpu.name);
     });

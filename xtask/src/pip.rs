@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use crate::apt::{self, Apt, Distribution};
+use crate::package::{Form, on_writing};
 use crate::progress::Progress;
 
 /// Debian's python3 comes without pip.
@@ -24,14 +25,14 @@ const PYTHONS: &[&str] = if cfg!(windows) {
     &["python3", "python", "/usr/bin/python3"]
 };
 
-/// Downloads `requirement` (about `bytes` long) into the empty folder `work`; gives the path of the wheel.
-pub fn download(requirement: &str, bytes: u64, work: &Path) -> Result<PathBuf> {
+/// Downloads `requirement` (about `bytes` long) into the empty folder `work`; gives the path of the package.
+pub fn download(requirement: &str, form: Form, bytes: u64, work: &Path) -> Result<PathBuf> {
     let python = python_with_pip()?;
     eprintln!(
         "downloading {requirement} with pip (about {} MB, once)",
         bytes / 1_000_000
     );
-    fetch(python.as_ref(), requirement, bytes, work)
+    fetch(python.as_ref(), requirement, form, bytes, work)
 }
 
 fn python_with_pip() -> Result<&'static str> {
@@ -70,10 +71,16 @@ fn has_pip(python: &str) -> bool {
 
 /// Runs pip and shows how much has come by watching the folder grow: pip's own bar would need a terminal, and knows
 /// nothing of a log.
-fn fetch(python: &OsStr, requirement: &str, bytes: u64, work: &Path) -> Result<PathBuf> {
-    let (wheels, scratch) = (work.join("wheel"), work.join("scratch"));
-    for folder in [&wheels, &scratch] {
-        fs::create_dir_all(folder).map_err(|error| crate::wheel::on_writing(error, folder))?;
+fn fetch(
+    python: &OsStr,
+    requirement: &str,
+    form: Form,
+    bytes: u64,
+    work: &Path,
+) -> Result<PathBuf> {
+    let (packages, scratch) = (work.join("package"), work.join("scratch"));
+    for folder in [&packages, &scratch] {
+        fs::create_dir_all(folder).map_err(|error| on_writing(error, folder))?;
     }
     let mut command = Command::new(python);
     command.args([
@@ -81,7 +88,10 @@ fn fetch(python: &OsStr, requirement: &str, bytes: u64, work: &Path) -> Result<P
         "pip",
         "download",
         "--no-deps",
-        "--only-binary=:all:",
+        match form {
+            Form::Wheel => "--only-binary=:all:",
+            Form::Source => "--no-binary=:all:",
+        },
         "--no-cache-dir",
     ]);
     command.args([
@@ -90,7 +100,7 @@ fn fetch(python: &OsStr, requirement: &str, bytes: u64, work: &Path) -> Result<P
         "--quiet",
         "--progress-bar=off",
     ]);
-    command.arg("--dest").arg(&wheels).arg(requirement);
+    command.arg("--dest").arg(&packages).arg(requirement);
     // pip downloads into its temporary folder first: inside ours it can be watched and is cleared with it.
     command.envs(["TMPDIR", "TEMP", "TMP"].map(|name| (name, &scratch)));
     command
@@ -132,17 +142,21 @@ fn fetch(python: &OsStr, requirement: &str, bytes: u64, work: &Path) -> Result<P
         bail!("{}", explain(requirement, &said, &status.to_string()));
     }
     progress.set(bytes);
-    let mut found = fs::read_dir(&wheels)
+    let ending = match form {
+        Form::Wheel => ".whl",
+        Form::Source => ".tar.gz",
+    };
+    let mut found = fs::read_dir(&packages)
         .into_iter()
         .flatten()
         .flatten()
         .map(|entry| entry.path());
     found
-        .find(|path| path.extension() == Some(OsStr::new("whl")))
+        .find(|path| path.to_string_lossy().ends_with(ending))
         .with_context(|| {
             format!(
-                "pip reported success for {requirement} but left no wheel in {}",
-                wheels.display()
+                "pip reported success for {requirement} but left no {ending} in {}",
+                packages.display()
             )
         })
 }
@@ -289,7 +303,7 @@ mod tests {
             "echo text > \"$TMPDIR/part\"; echo wheel > \"$dest/p-1.whl\"",
         );
         let work = folder.path().join("work");
-        let wheel = fetch(python.as_ref(), "p==1", 6, &work).unwrap();
+        let wheel = fetch(python.as_ref(), "p==1", Form::Wheel, 6, &work).unwrap();
         assert_eq!(fs::read(&wheel).unwrap(), b"wheel\n");
         assert!(
             work.join("scratch/part").is_file(),
@@ -302,9 +316,15 @@ mod tests {
     fn failure_of_pip_is_explained() {
         let folder = tempfile::tempdir().unwrap();
         let python = python_that(folder.path(), "echo 'No space left on device' >&2; exit 2");
-        let error = fetch(python.as_ref(), "p==1", 6, &folder.path().join("work"))
-            .unwrap_err()
-            .to_string();
+        let error = fetch(
+            python.as_ref(),
+            "p==1",
+            Form::Wheel,
+            6,
+            &folder.path().join("work"),
+        )
+        .unwrap_err()
+        .to_string();
         assert!(
             error.contains("disk is full") && error.contains("exit status: 2"),
             "{error}"
@@ -316,9 +336,15 @@ mod tests {
     fn success_without_a_wheel_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
         let python = python_that(folder.path(), "exit 0");
-        let error = fetch(python.as_ref(), "p==1", 6, &folder.path().join("work"))
-            .unwrap_err()
-            .to_string();
-        assert!(error.contains("no wheel"), "{error}");
+        let error = fetch(
+            python.as_ref(),
+            "p==1",
+            Form::Wheel,
+            6,
+            &folder.path().join("work"),
+        )
+        .unwrap_err()
+        .to_string();
+        assert!(error.contains("no .whl"), "{error}");
     }
 }

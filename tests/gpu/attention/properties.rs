@@ -14,14 +14,14 @@ use proptest::{
 use sunfleck::{
     attention::{AttentionError, BiasLayout, RaggedTotals, lengths},
     gpu::Gpu,
-    wgpu,
+    variants, wgpu,
 };
 
 use super::{
     recipe::{BiasKind, MaskKind, Placement, Recipe},
     *,
 };
-use crate::{adapters, full, layouts::named_profiles};
+use crate::{adapters, full};
 
 fn runner(cases: u32) -> TestRunner {
     let seed = std::env::var("SUNFLECK_SEED").map_or(1, |seed| seed.parse().unwrap());
@@ -207,7 +207,7 @@ fn any_problem() -> impl Strategy<Value = AttentionProblem> {
 /// A device that computes nothing, once for each capability profile.
 fn idle_gpus() -> Vec<Gpu> {
     let (device, queue) = wgpu::Device::noop(&wgpu::DeviceDescriptor::default());
-    let profiles = named_profiles().into_iter();
+    let profiles = variants::profiles().into_iter();
     let gpus = profiles.map(|(_, profile)| Gpu::with_capabilities(&device, &queue, profile));
     gpus.collect()
 }

@@ -154,6 +154,70 @@ fn the_ends_of_the_unit_interval_choose_only_what_has_probability() {
     });
 }
 
+/// As above, for the draws of rules that decide on several tokens together: seeds with which the test of node 1, a child
+/// of the root at position 17, gets the least and the largest number that there is.
+#[test]
+fn the_ends_of_the_unit_interval_keep_only_what_has_probability_by_block_and_traversal() {
+    const LARGEST: f32 = 1.0 - 1.0 / 16_777_216.0;
+    let rules = [
+        (
+            Rule::Block,
+            (0, Purpose::AcceptBlock),
+            [3_818_504u64, 31_773_140],
+            [13_031_458u64, 16_668_723],
+        ),
+        (
+            Rule::Traversal,
+            (1, Purpose::AcceptTraversal),
+            [8_598_138, 25_503_345],
+            [29_767_848, 83_404_532],
+        ),
+    ];
+    for (_, (child, purpose), least, largest) in rules {
+        let number = |seed| {
+            let draw = Draw {
+                position: 18,
+                child,
+                purpose,
+                block: 1,
+            };
+            philox::uniform(philox::words(seed, draw)[0])
+        };
+        assert_eq!(least.map(number), [0.0; 2]);
+        assert_eq!(largest.map(number), [LARGEST; 2]);
+    }
+    on_every_adapter(|gpu| {
+        for (rule, _, least, largest) in rules {
+            let kept = |seed, token, draft: Option<[f32; 3]>, rows: &[[f32; 3]]| {
+                let mut tree = DraftTree::chain(0, &[token]).unwrap();
+                if draft.is_some() {
+                    tree = tree.with_draw(DrawKind::Iid).unwrap();
+                }
+                let mut case = case(rule, tree, rows);
+                case.position = 17;
+                case.request.seed = seed;
+                case.draft = draft.map_or(Vec::new(), |row| row.to_vec());
+                verdict(gpu, case).unwrap().path.len() == 2
+            };
+            // Drawn without chance, and from a row that is flat.
+            for draft in [None, Some([0.0; 3])] {
+                let name = format!("{}: {rule:?}, {draft:?}", gpu.name);
+                for seed in least {
+                    let rows = [[NO, 0.0, -80.0], [0.0, NO, NO]];
+                    assert!(!kept(seed, 0, draft, &rows), "{name}");
+                    assert!(kept(seed, 2, draft, &rows), "{name}");
+                }
+                for seed in largest {
+                    let rows = [[0.0, 10.0, NO], [0.0, NO, NO]];
+                    assert!(!kept(seed, 0, draft, &rows), "{name}");
+                    let sure = [[NO, 10.0, NO], [0.0, NO, NO]];
+                    assert!(kept(seed, 1, draft, &sure), "{name}");
+                }
+            }
+        }
+    });
+}
+
 #[test]
 fn a_vocabulary_of_one_token_and_a_tree_of_one_node_give_that_token() {
     on_every_adapter(|gpu| {

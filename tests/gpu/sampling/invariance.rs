@@ -2,8 +2,10 @@
 
 use sunfleck::{
     gpu::{Capabilities, Gpu},
-    tree::DrawKind,
-    verify::{LossyTypical, Rule, Sampling, VerifyError, VerifyProblem, VerifyRequest},
+    tree::{DraftTree, DrawKind, NONE},
+    verify::{
+        LossyTypical, OutcomeError, Rule, Sampling, VerifyError, VerifyProblem, VerifyRequest,
+    },
 };
 
 use super::twin::random_case;
@@ -123,5 +125,83 @@ fn logits_walked_in_parts_give_the_same_verdicts() {
             tiny.plan_verify(&odd),
             Err(VerifyError::Parts { .. })
         ));
+    });
+}
+
+/// Requests that look at draft logits: chains and trees, by every rule that does.
+fn drawn_cases() -> Vec<Case> {
+    let mut random = Random(79);
+    let pairs = [
+        (Rule::Rejection, DrawKind::Iid),
+        (Rule::Rejection, DrawKind::WithoutReplacement),
+        (Rule::ChainRejection, DrawKind::Iid),
+        (Rule::Block, DrawKind::Iid),
+        (Rule::Traversal, DrawKind::WithoutReplacement),
+        (Rule::Traversal, DrawKind::Iid),
+        (Rule::Rejection, DrawKind::TopK), // none: belongs to the first part
+        (Rule::Block, DrawKind::WithoutReplacement),
+    ];
+    (0..)
+        .zip(pairs)
+        .map(|(index, (rule, draw))| {
+            let mut request = VerifyRequest::new(rule, draw, 400 + index);
+            request.sampling.top_k = [0, 3][index as usize % 2];
+            request.drafting.top_p = [1.0, 0.9][index as usize / 2 % 2];
+            request.sampling.repetition_penalty = 1.2;
+            random_case(&mut random, SMALL, request, 6 + index as usize % 4)
+        })
+        .collect()
+}
+
+#[test]
+fn draft_logits_walked_in_parts_give_the_same_verdicts() {
+    on_every_adapter(|gpu| {
+        let cases = drawn_cases();
+        let mut problem = problem_for(&cases, SMALL as u32);
+        problem.row_stride = 5_120; // 20,480 bytes: larger than scratch of a row, and a multiple of 256
+        let (whole, _) = run(&gpu.gpu, &problem, &cases);
+        assert!(whole.iter().all(Result::is_ok), "{}", gpu.name);
+        // Parts that end in the middle of trees.
+        for rows in [30, 7] {
+            let mut limited: Capabilities = gpu.gpu.capabilities().clone();
+            limited.limits.max_storage_buffer_binding_size = rows * 20_480;
+            let small = Gpu::with_capabilities(gpu.gpu.device(), gpu.gpu.queue(), limited);
+            let plan = small.plan_verify(&problem).unwrap();
+            assert_eq!((plan.part_rows(), plan.part_draft_rows()), (rows, rows));
+            let (parts, _) = run(&small, &problem, &cases);
+            assert_eq!(parts, whole, "{}: {rows} rows", gpu.name);
+        }
+    });
+}
+
+#[test]
+fn draft_rows_in_parts_that_do_not_ascend_are_flagged_where_order_matters() {
+    on_every_adapter(|gpu| {
+        let mut random = Random(80);
+        let request = VerifyRequest::new(Rule::Traversal, DrawKind::Iid, 5);
+        let mut case = random_case(&mut random, SMALL, request, 2);
+        let chain = DraftTree::chain(1, &[2, 3]).unwrap();
+        let chain = chain.with_draw(DrawKind::Iid).unwrap();
+        // The root's child was drawn from row 1, its own child from row 0.
+        case.tree = chain.with_q_rows(vec![NONE, 1, 0]).unwrap();
+        case.logits = random.normals(3 * SMALL);
+        case.draft = random.normals(2 * SMALL);
+        let cases = [case];
+        let mut problem = problem_for(&cases, SMALL as u32);
+        problem.row_stride = 5_120;
+        let (whole, _) = run(&gpu.gpu, &problem, &cases);
+        assert!(whole[0].is_ok(), "{}", gpu.name);
+        let mut limited: Capabilities = gpu.gpu.capabilities().clone();
+        limited.limits.max_storage_buffer_binding_size = 20_480;
+        let small = Gpu::with_capabilities(gpu.gpu.device(), gpu.gpu.queue(), limited);
+        let (parts, _) = run(&small, &problem, &cases);
+        assert_eq!(parts[0], Err(OutcomeError::ImpossibleDraft), "{}", gpu.name);
+        // Rejection tests each child by its parent's rows alone.
+        let mut rejected = cases[0].clone();
+        rejected.request = VerifyRequest::new(Rule::Rejection, DrawKind::Iid, 5);
+        let rejected = [rejected];
+        let (parts, _) = run(&small, &problem, &rejected);
+        let (whole, _) = run(&gpu.gpu, &problem, &rejected);
+        assert_eq!(parts, whole, "{}", gpu.name);
     });
 }

