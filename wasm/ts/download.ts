@@ -213,7 +213,9 @@ export class Download implements ByteSource {
       if (validator) headers.set('If-Range', validator);
     }
     const get = this.options.fetch ?? fetch;
-    return get(this.url, { headers, signal: this.options.signal ?? null });
+    // The browser's own cache need not hold what is kept here.
+    const cache = this.files ? 'no-store' : 'default';
+    return get(this.url, { headers, signal: this.options.signal ?? null, cache });
   }
 
   private isSame(response: Response): boolean {

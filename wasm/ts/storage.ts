@@ -78,6 +78,9 @@ export interface Kept {
 
 const FOLDER = 'sunfleck';
 
+/** Tries, a tenth of a second apart, after which a file is taken to be in use. */
+const LETTING_GO = 20;
+
 /** The files of this package in the Origin Private File System. */
 export class FileCache {
   private constructor(private readonly folder: FileSystemDirectoryHandle) {}
@@ -136,8 +139,16 @@ export class FileCache {
    */
   async appendable(key: string): Promise<FileStore | undefined> {
     const handle: SyncFile = await this.folder.getFileHandle(`${key}.bin`, { create: true });
-    const sync = await handle.createSyncAccessHandle?.();
-    return sync && new FileStore(sync);
+    for (let tries = 0; ; tries++) {
+      try {
+        const sync = await handle.createSyncAccessHandle?.();
+        return sync && new FileStore(sync);
+      } catch (error) {
+        // A tab that was just closed or loaded anew lets go of its files a moment later.
+        if (tries >= LETTING_GO || !(error instanceof DOMException && error.name === 'NoModificationAllowedError')) throw error;
+        await new Promise((resolve) => setTimeout(resolve, 100));
+      }
+    }
   }
 
   /** Writes a whole file, where it can't be appended to. */
