@@ -7,11 +7,14 @@ use std::{
 
 use wgpu::{
     BindGroupLayout, BindGroupLayoutDescriptor, BindGroupLayoutEntry, BindingType,
-    BufferBindingType, ComputePipeline, ComputePipelineDescriptor, ErrorFilter,
-    PipelineCompilationOptions, PipelineLayoutDescriptor, ShaderStages,
+    BufferBindingType, ComputePipeline, ComputePipelineDescriptor, PipelineCompilationOptions,
+    PipelineLayoutDescriptor, ShaderStages,
 };
 
-use super::{Binding, BufferView, Gpu, GpuError, Kernel, Limit, limits, module, scope};
+use super::{
+    Binding, BufferView, Gpu, GpuError, Kernel, Limit, limits, module,
+    scope::{self, Scopes},
+};
 
 /// A compiled kernel with the layout of its bindings.
 #[derive(Debug)]
@@ -39,13 +42,8 @@ impl Gpu {
         }
         kernel.check(self.capabilities())?;
         let device = self.device();
-        // Which kind a refusal is depends on the backend: Metal's and DX12's compilers report internal errors.
-        let scopes = [
-            ErrorFilter::OutOfMemory,
-            ErrorFilter::Internal,
-            ErrorFilter::Validation,
-        ]
-        .map(|filter| device.push_error_scope(filter));
+        // Metal's and DX12's compilers report internal errors.
+        let scopes = Scopes::open(device);
         let wgsl = kernel.compiled_wgsl(self.capabilities());
         let checked = self.capabilities().checked_shaders;
         let shader = module::create(device, &kernel.name, &wgsl, checked);
@@ -71,11 +69,7 @@ impl Gpu {
             },
             cache: None,
         });
-        let [memory, internal, validation] = scopes;
-        let validation = validation.pop(); // the last first
-        let internal = internal.pop();
-        let memory = memory.pop();
-        if let Some(error) = validation.await.or(internal.await).or(memory.await) {
+        if let Some(error) = scopes.close().await {
             return Err(GpuError::Compile {
                 kernel: kernel.name.clone(),
                 message: error.to_string(),
