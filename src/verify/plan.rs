@@ -141,7 +141,11 @@ impl VerifyPlan {
                 false => Vec::new(),
             },
             children: self.gpu.pipeline(&form.children()).await?,
-            joint: self.gpu.pipeline(&form.joint()).await?,
+            joint: [
+                self.gpu.pipeline(&form.joint_begin()).await?,
+                self.gpu.pipeline(&form.joint_sums()).await?,
+                self.gpu.pipeline(&form.joint()).await?,
+            ],
             walk: self.gpu.pipeline(&kernels::walk()).await?,
             check: self.gpu.pipeline(&kernels::check()).await?,
             top: match self.problem.top_log_probabilities {
@@ -170,7 +174,7 @@ pub struct PreparedVerify {
     pub(super) cuts: Vec<Arc<Pipeline>>,
     pub(super) draft_cuts: Vec<Arc<Pipeline>>,
     pub(super) children: Arc<Pipeline>,
-    pub(super) joint: Arc<Pipeline>,
+    pub(super) joint: [Arc<Pipeline>; 3],
     pub(super) walk: Arc<Pipeline>,
     pub(super) check: Arc<Pipeline>,
     pub(super) top: Option<PreparedTop>,
