@@ -29,10 +29,9 @@ fn put(search: Search, z: f32, y: u32) {
 fn put_four(search: Search, source: Source, settings: Settings, y: u32) {
     if y + 4u <= params.vocabulary {
         let z = row_z_four(source, settings, y);
-        put(search, z.x, y);
-        put(search, z.y, y + 1u);
-        put(search, z.z, y + 2u);
-        put(search, z.w, y + 3u);
+        for (var i = 0u; i < 4u; i++) {
+            put(search, z[i], y + i);
+        }
     }
 }
 
@@ -65,10 +64,8 @@ fn gather(request: u32, node: u32, span: u32, lane: u32) {
     workgroupBarrier(); // orders the list before its groups are looked into
     for (var i = lane; i < atomicLoad(&listed); i += WORKGROUP_X) {
         let first = group_start(likely[i]);
-        for (var turn = 0u; turn < GROUP_TURNS; turn++) {
-            let y = first + turn * 8u * GROUP_LANES;
-            put_four(search, source, settings, y);
-            put_four(search, source, settings, y + 4u * GROUP_LANES);
+        for (var four = 0u; four < 2u * GROUP_TURNS; four++) {
+            put_four(search, source, settings, first + four * 4u * GROUP_LANES);
         }
     }
     // What is left of the last four.

@@ -22,13 +22,14 @@ fn block_masses(
     }
     let end = min(begin + BLOCK, params.vocabulary);
     var own = vec2(0.0);
-    var y = begin + 4u * lane;
-    for (; y + 4u <= end; y += 4u * WORKGROUP_X) {
+    for (var y = begin + 4u * lane; y + 4u <= end; y += 4u * WORKGROUP_X) {
         own += masses_of(target_p_four(pair, y), draft_q_four(pair, y), alpha, s, replaces, y - begin);
     }
-    for (; y < end; y += 4u * WORKGROUP_X) {
-        own += masses_of(
-            target_p_four_before(pair, y, end), draft_q_four_before(pair, y, end), alpha, s, replaces, y - begin);
+    // What is left of the last four.
+    for (var y = end / 4u * 4u + lane; y < end; y += WORKGROUP_X) {
+        let q = draft_q(pair, y);
+        let stays = select(1.0, 0.0, !replaces & is_removed(y - begin));
+        own += stays * vec2(max(fma(alpha, target_p(pair, y), -s * q), 0.0), q);
     }
     return own;
 }

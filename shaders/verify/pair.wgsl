@@ -33,12 +33,3 @@ fn target_p_four(pair: Pair, y: u32) -> vec4<f32> {
 fn draft_q_four(pair: Pair, y: u32) -> vec4<f32> {
     return probability_four(pair.drafted, draft_z_four(pair.draft, pair.drafting, y), y);
 }
-
-// Those of four of which not all are before `end`: nothing for the others.
-fn target_p_four_before(pair: Pair, y: u32, end: u32) -> vec4<f32> {
-    return probability_four(pair.row, target_z_four_before(pair.source, pair.settings, y, end), y);
-}
-
-fn draft_q_four_before(pair: Pair, y: u32, end: u32) -> vec4<f32> {
-    return probability_four(pair.drafted, draft_z_four_before(pair.draft, pair.drafting, y, end), y);
-}

@@ -105,8 +105,12 @@ fn main(
         if removes(request, node) {
             mark_removed(request, node, node_count(request), begin, lane);
         }
-        let sums = residual_run(left, request, node, begin, first, 4u, end);
-        run_sums[lane] = select(sums.x, sums.y, all);
+        var sum = 0.0;
+        for (var y = first; y < end; y++) {
+            let weights = residual(left, request, node, y - begin, y);
+            sum += select(weights.x, weights.y, all);
+        }
+        run_sums[lane] = sum;
         workgroupBarrier(); // orders the runs' sums before the choice
         if lane == 0u {
             choose_run(in_block.wanted);

@@ -50,10 +50,9 @@ fn put(z: f32, y: u32, whole: Row, scale: f32) {
 fn put_four(source: Source, settings: Settings, y: u32, whole: Row, scale: f32) {
     if y + 4u <= params.vocabulary {
         let z = row_z_four(source, settings, y);
-        put(z.x, y, whole, scale);
-        put(z.y, y + 1u, whole, scale);
-        put(z.z, y + 2u, whole, scale);
-        put(z.w, y + 3u, whole, scale);
+        for (var i = 0u; i < 4u; i++) {
+            put(z[i], y + i, whole, scale);
+        }
     }
 }
 
@@ -111,10 +110,8 @@ fn select_row(request: u32, node: u32, lane: u32) {
     let looked = select(0u, atomicLoad(&listed), fitting);
     for (var i = lane; i < looked; i += WORKGROUP_X) {
         let first = group_start(likely[i]);
-        for (var turn = 0u; turn < GROUP_TURNS; turn++) {
-            let y = first + turn * 8u * GROUP_LANES;
-            put_four(source, settings, y, whole, scale);
-            put_four(source, settings, y + 4u * GROUP_LANES, whole, scale);
+        for (var four = 0u; four < 2u * GROUP_TURNS; four++) {
+            put_four(source, settings, first + four * 4u * GROUP_LANES, whole, scale);
         }
     }
     for (var y = params.vocabulary / 4u * 4u + lane; y < params.vocabulary; y += WORKGROUP_X) {

@@ -143,8 +143,8 @@ pub(super) fn params(problem: &VerifyProblem, pair: Pair, window: (u32, u32)) ->
 }
 
 /// Turns of loops that a row takes at most in the kernels which go through blocks, with eight invocations: those of
-/// `shaders/verify/mark.wgsl` with the largest vocabulary and tree.
-const ROW_TURNS: u32 = 1600;
+/// `shaders/verify/mark.wgsl` with the largest vocabulary and tree, and of `gather.wgsl` where it looks into every group.
+const ROW_TURNS: u32 = 3200;
 /// Those of `shaders/verify/select.wgsl` and `choose.wgsl` with as many candidates as there may be, the largest vocabulary,
 /// and 32 invocations.
 const CHOOSE_TURNS: u32 =
