@@ -29,8 +29,9 @@ fn part_rows(
     if fitting >= rows {
         return Ok(rows);
     }
-    // Not even one row: no padding helps.
-    check_limit(limits, "a row of logits", Limit::StorageBinding, bytes)?;
+    // No padding helps where not even one row fits.
+    let row = problem.row_bytes();
+    check_limit(limits, "a row of logits", Limit::StorageBinding, row)?;
     let alignment = u64::from(limits.min_storage_buffer_offset_alignment.max(1));
     // Rows until the bytes come to a multiple of the alignment again: both are powers of two times
     // something, of which only the powers count.
