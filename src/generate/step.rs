@@ -147,7 +147,8 @@ impl Session {
         self.committed.extend_from_slice(&result.tokens);
         let accepted = result.path.len() - 1;
         let outcome = draft::Outcome::new(&tree, &result.tokens[..accepted]);
-        self.drafter.observe(&outcome.with_path(&result.path));
+        let outcome = outcome.with_path(&result.path);
+        self.drafter.observe(&outcome.with_time(start.elapsed()));
         let depth = tree.max_depth() as usize;
         let draft = match drafting {
             Drafting::Draft => as_kept(&tree, &result.path, &result.tokens[..accepted])?,
@@ -197,6 +198,7 @@ impl Session {
         if let Some(paging) = &mut self.paging {
             paging.reserve(&self.gpu, self.decoder.cache(), rows)?;
         }
+        (self.decoder.ready(rows, self.past + rows, kind)).await?;
         self.write_tree(tree)?;
         let after_prompt = kind == StepKind::LastPrompt;
         // The greedy rule on the logits as they are needs no more than the argmax.

@@ -138,6 +138,7 @@ impl Generator {
             "gpuBytes": decoder.gpu_bytes(),
             "chat": self.chat.is_ok(),
             "drafters": self.drafters.names(),
+            "fingerprint": format!("{:016x}", decoder.fingerprint()),
         })
         .to_string()
     }
@@ -174,6 +175,17 @@ impl Generator {
     /// What `tree: "auto"` measured, counted and chose in the last answer, and why; nothing where it was not asked for.
     pub fn explain(&self) -> Option<String> {
         self.session.explain()
+    }
+
+    /// What was measured for `tree: "auto"`, as JSON: an object of texts, by drafter.
+    pub fn costs(&self) -> String {
+        json!(self.drafters.costs()).to_string()
+    }
+
+    /// Takes such a text for the drafter `name`; one that can't be read, or is known better, changes nothing.
+    #[wasm_bindgen(js_name = knowCosts)]
+    pub fn know_costs(&mut self, name: &str, costs: &str) {
+        self.drafters.know(name, costs);
     }
 
     /// Tokens that still fit the context.

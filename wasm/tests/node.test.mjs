@@ -184,6 +184,27 @@ test('trained drafters load and change no greedy token, alone, after look-up and
   await assert.rejects(generator.generate(prompt, { tree: { nodes: 0 } }).text(), sunfleck.ArgumentError);
 });
 
+test('chains are drawn by chance where that is asked for: one seed, one text', async () => {
+  for (const kind of ['mtp', 'exit']) {
+    const write = async (options) => {
+      const answer = generator.generate(prompt, { raw: true, maxTokens: 24, drafter: kind, tree: { chain: 3 }, ...options });
+      await answer.text();
+      return answer.result;
+    };
+    const drawn = { temperature: 1.5, seed: 5, drafts: 'drawn' };
+    const [one, again, likeliest] = [await write(drawn), await write(drawn), await write({ ...drawn, drafts: 'likeliest' })];
+    assert.deepEqual(one.tokenIds, again.tokenIds, kind);
+    assert.deepEqual([one.drafted, one.accepted], [again.drafted, again.accepted]);
+    // Other random numbers decide what the text is: a model of random numbers is hardly sure of any token.
+    assert.notDeepEqual(one.tokenIds, likeliest.tokenIds, kind);
+    assert.ok(one.drafted > 0, kind);
+    // Without a temperature nothing is left to chance.
+    const greedy = await write({ drafts: 'drawn', maxTokens: expected.tokens.length });
+    assert.deepEqual(greedy.tokenIds, expected.tokens, kind);
+  }
+  await assert.rejects(generator.generate(prompt, { drafts: 'luck' }).text(), sunfleck.ArgumentError);
+});
+
 test('an adaptive tree measures, says what it chose, and changes no greedy token', async () => {
   const options = { raw: true, maxTokens: expected.tokens.length, tree: 'auto' };
   const answer = generator.generate(prompt, options);
@@ -192,6 +213,16 @@ test('an adaptive tree measures, says what it chose, and changes no greedy token
   const plain = generator.generate(prompt, { raw: true, maxTokens: 4 });
   await plain.text();
   assert.equal((await plain.result).explained, null);
+  // What was measured is not measured again, in another load neither.
+  const { costs } = generator;
+  assert.deepEqual(Object.keys(costs), ['ngram']);
+  const other = await Generator.load(await tiny(), { device, context: 64, costs: { ...costs, exit: 'no costs', 'ngram+exit': costs.ngram } });
+  assert.deepEqual(other.costs, { ngram: costs.ngram, 'ngram+exit': costs.ngram });
+  const known = other.generate(prompt, options);
+  assert.equal(await known.text(), expected.text);
+  assert.match((await known.result).explained, /choice/);
+  assert.deepEqual(other.costs.ngram, costs.ngram);
+  other.dispose();
   // What is not measured yet would forget the sequence.
   await assert.rejects(generator.generate('again', { ...options, drafter: 'exit', continue: true }).text(), /without `continue`/);
 });

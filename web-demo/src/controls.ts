@@ -51,6 +51,16 @@ const FIELDS: Field[] = [
     value: '',
   },
   {
+    id: 'drafts',
+    label: 'Drafted tokens',
+    hint: 'drawn: in chains, above temperature 0',
+    options: [
+      ['likeliest', 'the likeliest'],
+      ['drawn', 'drawn by chance'],
+    ],
+    value: 'likeliest',
+  },
+  {
     id: 'rule',
     label: 'Rule',
     options: [
@@ -167,6 +177,7 @@ export class Controls {
     };
     const trained = TRAINED.test(drafter) ? this.offered(drafter) : undefined;
     if (trained) generate.trained = trained;
+    if (value('drafts') === 'drawn') generate.drafts = 'drawn';
     const [bound, size] = value('tree').split(':');
     if (bound === 'auto') generate.tree = 'auto';
     else if (bound === 'chain') generate.tree = { chain: Number(size) };

@@ -308,6 +308,45 @@ try {
   });
 
   if (!options.brief) {
+    await test('what steps cost is not measured again on the next visit', async () => {
+      // The visit before measured; this one finds its figures.
+      const kept = () => page.evaluate(async () => {
+        const folder = await (await navigator.storage.getDirectory()).getDirectoryHandle('sunfleck');
+        return (await (await folder.getFileHandle('costs')).getFile()).text();
+      });
+      const before = await kept();
+      assert.equal(JSON.parse(before).entries.length, 1);
+      await set(page, 'set-tree', 'auto');
+      await write(page, expected.tokens.length);
+      await idle(page);
+      assert.equal(await answer(page), expected.text);
+      const verifying = /verifying.*/.exec(await page.$eval('#explained pre', (element) => element.textContent))[0];
+      assert.match(verifying, /1: [\d.]+ ms/);
+      assert.equal(await kept(), before);
+      await set(page, 'set-tree', '');
+    });
+
+    await test('without a network the page opens, loads the kept model and writes', async () => {
+      await page.evaluate(() => navigator.serviceWorker.ready);
+      server.faults.down = true;
+      try {
+        await page.reload();
+        await ready(page);
+        await click(page, 'load');
+        await loaded(page);
+        await write(page, expected.tokens.length);
+        await idle(page);
+        assert.equal(await answer(page), expected.text);
+        await shot(page, 'offline');
+      } finally {
+        delete server.faults.down;
+        await page.reload();
+        await ready(page);
+        await click(page, 'load');
+        await loaded(page);
+      }
+    });
+
     await test('a lost device is told, and another one takes its place', async () => {
       await write(page, 400);
       await until(page, 'the first text', () => document.querySelectorAll('#output span:not(.given)').length > 0);
