@@ -44,6 +44,7 @@ impl Session {
         let token = |i: u32| (i.wrapping_mul(2_654_435_761) >> 8) % vocabulary;
         let prompt: Vec<u32> = (0..prompt).map(token).collect();
         self.reset();
+        self.decoder.compiled().await?;
         self.read_prompt(&prompt, &mut |_, _| ()).await?;
 
         let limits = self.drafter.limits();

@@ -123,6 +123,7 @@ fn counts(statistics: &Statistics) -> Value {
             "draft": statistics.draft.as_secs_f64(),
             "verify": statistics.verify.as_secs_f64(),
             "shift": statistics.shift.as_secs_f64(),
+            "compile": statistics.compile.as_secs_f64(),
         },
     })
 }

@@ -177,6 +177,12 @@ impl Generator {
         self.session.explain()
     }
 
+    /// Waits until all kernels of the model are compiled.
+    pub async fn compiled(&self) -> Result<(), JsValue> {
+        let compiled = self.session.decoder().compiled().await;
+        compiled.map_err(|error| fail(Code::Gpu, error))
+    }
+
     /// What was measured for `tree: "auto"`, as JSON: an object of texts, by drafter.
     pub fn costs(&self) -> String {
         json!(self.drafters.costs()).to_string()

@@ -169,8 +169,8 @@ export interface Counts {
   /** After the prompt. */
   tokensPerSecond: number;
   promptTokensPerSecond: number;
-  /** `draft` and `verify` are parts of `decode`. */
-  seconds: { prefill: number; decode: number; draft: number; verify: number; shift: number };
+  /** `draft` and `verify` are parts of `decode`; `compile` is the wait for kernels after the first token. */
+  seconds: { prefill: number; decode: number; draft: number; verify: number; shift: number; compile: number };
 }
 
 /** The draft of a step; lists have an entry a node, node 0 being the token before. */
@@ -325,6 +325,14 @@ export class Generator {
       ),
     );
     this.trained[kind] = JSON.stringify([options, bytes.length, vocabulary.length]);
+  }
+
+  /**
+   * Waits until all kernels are compiled. `load` does not, and an answer waits for those that it needs; times are
+   * best compared after this.
+   */
+  async compiled(): Promise<void> {
+    await this.alone(() => settle(() => this.inner.compiled(), this.device.failed));
   }
 
   /** What `tree: 'auto'` measured, by drafter; for `costs` of another load. */
