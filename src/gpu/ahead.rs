@@ -8,7 +8,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    task::Poll,
+    task::{Poll, Waker},
 };
 
 use wgpu::{ComputePipeline, WasmNotSendSync};
@@ -43,11 +43,15 @@ pub(super) type Started = Pin<Box<dyn Future<Output = Result<ComputePipeline, Gp
 #[cfg(target_arch = "wasm32")]
 pub(super) type Started = Pin<Box<dyn Future<Output = Result<ComputePipeline, GpuError>>>>;
 
+/// Kernels wanted later that compile at a time: a browser compiles in the order in which it is asked.
+const AT_A_TIME: usize = 2;
+
 /// Kernels that are not waited for.
 #[derive(Default)]
 pub(super) struct Ahead {
     started: Mutex<Vec<(Arc<Pipeline>, Started)>>,
     later: Mutex<Vec<(Arc<Pipeline>, Kernel)>>, // to be started after those that are wanted soon
+    waiting: Mutex<Vec<Waker>>,                 // who to tell of each that is there
     closed: AtomicBool,                         // no more are added
 }
 
@@ -92,12 +96,31 @@ impl Ahead {
         pipeline
     }
 
-    /// Waits for those kernels of which `wanted` is true. Where the wait is given up they can be waited for again.
+    /// Starts kernels of those that are wanted later: at most `most` of which `wanted` is true. Whether there were any.
+    fn start_later(&self, gpu: &Gpu, most: usize, wanted: impl Fn(&Pipeline) -> bool) -> bool {
+        let mut chosen = Vec::new();
+        self.later().retain(|(pipeline, kernel)| {
+            let takes = chosen.len() < most && wanted(pipeline);
+            if takes {
+                chosen.push((pipeline.clone(), kernel.clone()));
+            }
+            !takes
+        });
+        let any = !chosen.is_empty();
+        for (pipeline, kernel) in chosen {
+            let started = gpu.start(&kernel, &pipeline);
+            self.lock().push((pipeline, started));
+        }
+        any
+    }
+
+    /// Waits for those started kernels of which `wanted` is true. Where the wait is given up they can be waited for again.
     async fn wait(&self, gpu: &Gpu, wanted: impl Fn(&Pipeline) -> bool) -> Result<(), GpuError> {
         poll_fn(|context| {
             let mut list = self.lock();
             let mut at = 0;
             let mut all = true;
+            let mut news = false;
             while let Some((kernel, started)) = list.get_mut(at) {
                 if !wanted(kernel) {
                     at += 1;
@@ -111,6 +134,7 @@ impl Ahead {
                     Poll::Ready(Ok(compute)) => {
                         let (kernel, _) = list.swap_remove(at);
                         gpu.keep(kernel, compute);
+                        news = true;
                     }
                     Poll::Ready(Err(error)) => {
                         // Whoever asks again hears the same.
@@ -125,10 +149,18 @@ impl Ahead {
                     }
                 }
             }
-            match all {
-                true => Poll::Ready(Ok(())),
-                false => Poll::Pending,
+            // A future wakes who polled it last: all others hear of it here.
+            let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            if news || all {
+                waiting.drain(..).for_each(Waker::wake);
             }
+            if all {
+                return Poll::Ready(Ok(()));
+            }
+            if !waiting.iter().any(|other| other.will_wake(context.waker())) {
+                waiting.push(context.waker().clone());
+            }
+            Poll::Pending
         })
         .await
     }
@@ -151,7 +183,17 @@ impl Gpu {
         }
     }
 
-    /// The same handle for kernels that are wanted later: a browser compiles in the order in which it is asked.
+    /// A handle for kernels that are asked for together and then waited for, so that they compile side by side. Where this
+    /// handle does not wait for its kernels, that one does not either.
+    pub(crate) fn together(&self) -> Together {
+        let is_open = self.ahead.as_ref().is_some_and(|ahead| ahead.is_open());
+        Together {
+            gpu: if is_open { self.clone() } else { self.ahead() },
+            waits: !is_open,
+        }
+    }
+
+    /// The same handle for kernels that are wanted later: they are started by [`compiled`](Self::compiled), or when they are missing.
     pub(crate) fn later(&self) -> Self {
         Self {
             soon: false,
@@ -159,15 +201,10 @@ impl Gpu {
         }
     }
 
-    /// Starts what is wanted later. From now on this handle waits for each kernel that it is asked for.
+    /// From now on this handle waits for each kernel that it is asked for.
     pub(crate) fn close(&self) {
-        let Some(ahead) = &self.ahead else {
-            return;
-        };
-        ahead.closed.store(true, Ordering::Relaxed);
-        for (pipeline, kernel) in std::mem::take(&mut *ahead.later()) {
-            let started = self.start(&kernel, &pipeline);
-            ahead.lock().push((pipeline, started));
+        if let Some(ahead) = &self.ahead {
+            ahead.closed.store(true, Ordering::Relaxed);
         }
     }
 
@@ -175,17 +212,23 @@ impl Gpu {
     pub(crate) fn is_compiled(&self) -> bool {
         self.ahead
             .as_ref()
-            .is_none_or(|ahead| ahead.lock().is_empty())
+            .is_none_or(|ahead| ahead.lock().is_empty() && ahead.later().is_empty())
     }
 
-    /// Waits for the kernels that were asked for through this handle.
+    /// Waits for the kernels that were asked for through this handle. Those that are wanted later are started a few at a
+    /// time, so that whoever asks for others meanwhile does not wait for all of them.
     ///
     /// # Errors
     /// [`GpuError::Compile`] for one that the device refuses.
     pub(crate) async fn compiled(&self) -> Result<(), GpuError> {
-        match &self.ahead {
-            Some(ahead) => ahead.wait(self, |_| true).await,
-            None => Ok(()),
+        let Some(ahead) = &self.ahead else {
+            return Ok(());
+        };
+        loop {
+            ahead.wait(self, |_| true).await?;
+            if !ahead.start_later(self, AT_A_TIME, |_| true) {
+                return Ok(());
+            }
         }
     }
 
@@ -195,18 +238,39 @@ impl Gpu {
     /// As [`compiled`](Self::compiled).
     pub(crate) async fn compiled_missing(&self) -> Result<(), GpuError> {
         match &self.ahead {
-            Some(ahead) => ahead.wait(self, Pipeline::was_missing).await,
+            Some(ahead) => {
+                ahead.start_later(self, usize::MAX, Pipeline::was_missing);
+                ahead.wait(self, Pipeline::was_missing).await
+            }
             None => Ok(()),
         }
     }
 }
 
+/// Kernels that are asked for together.
+pub(crate) struct Together {
+    /// The handle to ask.
+    pub gpu: Gpu,
+    waits: bool,
+}
+
+impl Together {
+    /// Waits for them.
+    ///
+    /// # Errors
+    /// [`GpuError::Compile`] for one that the device refuses.
+    pub async fn end(self) -> Result<(), GpuError> {
+        if self.waits {
+            self.gpu.close();
+            self.gpu.compiled().await?;
+        }
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::{
-        sync::atomic::AtomicUsize,
-        task::{Context, Waker},
-    };
+    use std::{sync::atomic::AtomicUsize, task::Context};
 
     use super::*;
     use crate::{gpu::Capabilities, variants};
@@ -269,14 +333,14 @@ mod tests {
                 &third,
                 &ahead.later().pipeline(&kernels[2]).await.unwrap()
             ));
-            // What is wanted later is started when all is known, or when it is wanted soon after all.
-            assert_eq!(asked(), 2);
+            // What is wanted later is started when the others are there, or when it is missing.
             ahead.close();
-            assert_eq!(asked(), 3);
+            assert_eq!(asked(), 2);
             assert!(!runs(&gpu, &second));
             ahead.compiled_missing().await.unwrap();
             assert!(runs(&gpu, &second) && !ahead.is_compiled());
             assert!(!runs(&gpu, &first));
+            assert_eq!(asked(), 2);
             ahead.compiled().await.unwrap();
             assert!(runs(&gpu, &first) && runs(&gpu, &third) && ahead.is_compiled());
             // Others find them, and wait for what is not there.
@@ -297,10 +361,45 @@ mod tests {
             assert_eq!(compiler.asked.load(Ordering::Relaxed), 0);
             let soon = ahead.pipeline(&kernels[0]).await.unwrap();
             assert!(Arc::ptr_eq(&later, &soon));
-            ahead.close();
             assert_eq!(compiler.asked.load(Ordering::Relaxed), 1);
+            ahead.close();
             // Nobody waits for a kernel that is asked for now but who asks.
             assert!(runs(&gpu, &*ahead.pipeline(&kernels[1]).await.unwrap()));
+        });
+    }
+
+    #[test]
+    fn several_wait_for_the_same_kernels() {
+        let (gpu, _, kernels) = device(false);
+        let ahead = gpu.ahead();
+        let kernel = pollster::block_on(ahead.pipeline(&kernels[0])).unwrap();
+        let later = pollster::block_on(ahead.later().pipeline(&kernels[1])).unwrap();
+        ahead.close();
+        let mut all = std::pin::pin!(ahead.compiled());
+        let context = &mut Context::from_waker(Waker::noop());
+        assert!(all.as_mut().poll(context).is_pending());
+        assert!(!runs(&gpu, &later));
+        // What is missing does not wait for its turn.
+        pollster::block_on(ahead.compiled_missing()).unwrap();
+        assert!(runs(&gpu, &later));
+        pollster::block_on(all).unwrap();
+        assert!(runs(&gpu, &kernel) && ahead.is_compiled());
+    }
+
+    #[test]
+    fn kernels_that_are_asked_for_together_are_there_in_the_end() {
+        let (gpu, _, kernels) = device(false);
+        let ahead = gpu.ahead();
+        pollster::block_on(async {
+            for (handle, waits) in [(&gpu, true), (&ahead, false)] {
+                let kernel = &kernels[usize::from(waits)];
+                let together = handle.together();
+                let asked = together.gpu.pipeline(kernel).await.unwrap();
+                assert!(!runs(&gpu, &asked));
+                together.end().await.unwrap();
+                assert_eq!(runs(&gpu, &asked), waits);
+            }
+            assert!(!ahead.is_compiled());
         });
     }
 

@@ -60,6 +60,7 @@ impl Generator {
             ));
         }
         self.drafters.install(&mut self.session, &drafter).await?;
+        self.session.set_reads_drafts(wants_steps);
         let tokens = self
             .session
             .generate(&prompt, options)

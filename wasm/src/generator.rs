@@ -74,6 +74,9 @@ impl Generator {
         let loaded =
             Decoder::load_from(&device.gpu, &gguf, &mut source, options, &mut report).await;
         let decoder = loaded.map_err(|error| source.explain(error))?;
+        // Kernels that a prompt does not need compile after those that it does. An answer hears of errors.
+        let compiled = decoder.compiled();
+        wasm_bindgen_futures::spawn_local(async move { drop(compiled.await) });
         Ok(Self {
             session: Session::new(&device.gpu, decoder, Box::new(NoDrafter)),
             tokenizer,

@@ -175,7 +175,7 @@ export interface Counts {
 
 /** The draft of a step; lists have an entry a node, node 0 being the token before. */
 export interface StepDraft {
-  /** Null for a token that a drafter on the GPU proposed and that was not kept: it was never read back. */
+  /** Null for a token that was never read back from the GPU. */
   tokens: (number | null)[];
   texts: (string | null)[];
   parents: (number | null)[];

@@ -108,6 +108,9 @@ const FIELDS: Field[] = [
   { id: 'probabilities', label: 'Show probabilities', check: true, value: 'on' },
 ];
 
+/** Tokens of each place whose probabilities are asked for: drafted ones that are not among them are unlikely. */
+const LIKELIEST = 8;
+
 const TRAINED = /(mtp|medusa|exit)$/;
 
 export class Controls {
@@ -173,7 +176,7 @@ export class Controls {
       seed: Math.round(number('seed')),
       maxTokens: Math.round(number('max-tokens')),
       raw: checked('raw'),
-      logProbabilities: checked('probabilities'),
+      logProbabilities: checked('probabilities') && LIKELIEST,
     };
     const trained = TRAINED.test(drafter) ? this.offered(drafter) : undefined;
     if (trained) generate.trained = trained;

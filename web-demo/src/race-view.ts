@@ -100,6 +100,7 @@ export class RaceView {
         }
       },
     });
+    lane.transcript.end();
     lane.bar(1);
     lane.note(`${result.tokens} tokens in ${seconds(result.seconds.decode)}: ${result.tokensPerSecond.toFixed(2)} tokens/s, ${result.tokensPerStep.toFixed(2)} a step`);
     return result;

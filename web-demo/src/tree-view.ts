@@ -1,5 +1,5 @@
 // The draft tree of the last step: root on the left, the kept path and the bonus token marked.
-import type { StepDraft } from 'sunfleck/grammar';
+import type { NewToken, StepDraft } from 'sunfleck/grammar';
 import { make, onFrame, svg } from './dom.js';
 
 const CHARACTER = 7.6;
@@ -10,7 +10,7 @@ const GAP = 26;
 interface Box {
   label: string;
   kind: 'root' | 'kept' | 'bonus' | 'dropped';
-  probability?: number | undefined;
+  probability?: string | undefined;
   parent: number | null;
   depth: number;
   line: number;
@@ -22,18 +22,28 @@ function shown(text: string | null): string {
   return visible.length > 14 ? `${visible.slice(0, 13)}…` : visible || '∅';
 }
 
+/** Of drafted tokens that were not kept, from the likeliest ones in their places: those beside the kept path. */
+function beside(draft: StepDraft, places: readonly NewToken[], node: number): string | undefined {
+  const place = places[draft.path.indexOf(draft.parents[node] ?? -1)]?.likeliest;
+  if (!place?.length) return undefined;
+  const found = place.find(({ id }) => id === draft.tokens[node]) ?? place.at(-1)!;
+  const probability = Math.exp(found.logProbability).toFixed(2);
+  return found.id === draft.tokens[node] ? probability : `< ${probability === '0.00' ? '0.01' : probability}`;
+}
+
 /** The nodes with the bonus token as one more, each on its line. */
-function boxes(draft: StepDraft): Box[] {
+function boxes(draft: StepDraft, places: readonly NewToken[]): Box[] {
   const kept = new Map(draft.path.map((node, i) => [node, i]));
   const list: Box[] = draft.tokens.map((_, node) => {
     const parent = draft.parents[node] ?? null;
     const order = kept.get(node);
     const kind = node === 0 ? 'root' : order === undefined ? 'dropped' : 'kept';
-    return { label: shown(draft.texts[node] ?? null), kind, parent, depth: 0, line: 0, probability: order ? draft.probabilities[order - 1] : undefined };
+    const probability = kind === 'dropped' ? beside(draft, places, node) : order ? draft.probabilities[order - 1]?.toFixed(2) : undefined;
+    return { label: shown(draft.texts[node] ?? null), kind, parent, depth: 0, line: 0, probability };
   });
   if (draft.bonus) {
     const parent = draft.path.at(-1) ?? 0;
-    list.push({ label: shown(draft.bonus.text), kind: 'bonus', parent, depth: 0, line: 0, probability: draft.probabilities[draft.path.length - 1] });
+    list.push({ label: shown(draft.bonus.text), kind: 'bonus', parent, depth: 0, line: 0, probability: draft.probabilities[draft.path.length - 1]?.toFixed(2) });
   }
   const children: number[][] = list.map(() => []);
   list.forEach((box, node) => {
@@ -56,7 +66,8 @@ function boxes(draft: StepDraft): Box[] {
 }
 
 export class TreeView {
-  readonly show = onFrame((draft: StepDraft) => this.draw(draft));
+  /** Draws a draft; `places` are the tokens that its step gave. */
+  readonly show = onFrame((draft: StepDraft, places: readonly NewToken[]) => this.draw(draft, places));
 
   constructor(
     private readonly element: HTMLElement,
@@ -68,8 +79,8 @@ export class TreeView {
     this.element.setAttribute('aria-label', 'No draft yet');
   }
 
-  private draw(draft: StepDraft): void {
-    const list = boxes(draft);
+  private draw(draft: StepDraft, places: readonly NewToken[]): void {
+    const list = boxes(draft, places);
     const depth = Math.max(...list.map((box) => box.depth));
     const widths = Array.from({ length: depth + 1 }, (_, level) =>
       Math.max(...list.filter((box) => box.depth === level).map((box) => box.label.length * CHARACTER + 18)),
@@ -94,7 +105,7 @@ export class TreeView {
       const group = svg('g', { class: box.kind }, svg('rect', { x, y: y - HEIGHT / 2, width: own, height: HEIGHT, rx: 7 }));
       group.append(svg('text', { x: x + own / 2, y: y + 4.5, 'text-anchor': 'middle' }, box.label));
       if (box.probability !== undefined) {
-        group.append(svg('text', { class: 'probability', x: x + own / 2, y: y + HEIGHT / 2 + 10, 'text-anchor': 'middle' }, box.probability.toFixed(2)));
+        group.append(svg('text', { class: 'probability', x: x + own / 2, y: y + HEIGHT / 2 + 10, 'text-anchor': 'middle' }, box.probability));
       }
       picture.append(group);
     }

@@ -83,9 +83,11 @@ export class WriteView {
           },
         },
       );
+      this.transcript.end();
       byId('summary').textContent = summary(result);
       this.explain(result.explained);
     } catch (error) {
+      this.transcript.end();
       if (running.signal.aborted) byId('summary').textContent = 'Stopped.';
       else if (error instanceof EngineError && error.code === 'device-lost') byId('summary').textContent = 'The device was lost.';
       else {
@@ -115,7 +117,7 @@ export class WriteView {
     if (!step.draft) return;
     this.charts.add(step);
     // A step without a draft leaves the last tree to be looked at.
-    if (step.draft.tokens.length > 1) this.tree.show(step.draft);
+    if (step.draft.tokens.length > 1) this.tree.show(step.draft, step.new);
     const { length } = step.draft.tokens;
     byId('tree-note').textContent = length > 1 ? `step ${step.steps}: ${step.draft.path.length - 1} of ${length - 1} kept` : `step ${step.steps}: nothing drafted`;
   }

@@ -371,7 +371,7 @@ impl Batch {
                 log_probabilities,
                 path: verdict.path,
                 tokens: verdict.tokens,
-                grown: None,
+                read: None,
             }
         });
         Ok(results.collect())

@@ -94,8 +94,9 @@ impl Decoder {
     ///
     /// # Errors
     /// [`GpuError::Compile`] for one that the device refuses.
-    pub async fn compiled(&self) -> Result<(), GpuError> {
-        self.kernels.compiled().await
+    pub fn compiled(&self) -> impl Future<Output = Result<(), GpuError>> + use<> {
+        let kernels = self.kernels.clone();
+        async move { kernels.compiled().await }
     }
 
     /// Waits for the kernels of a whole step as [`encode`](Self::encode) records it.
