@@ -269,7 +269,13 @@ test('the build without grammars gives the same tokens, and says where grammars 
 
 test('log-probabilities are those of the whole vocabulary and of what was sampled from', async () => {
   const seen = [];
-  const onStep = (step) => seen.push(...step.new);
+  const onStep = (step) => {
+    seen.push(...step.new);
+    for (const [i, place] of (step.draft?.likeliest ?? []).entries()) {
+      assert.equal(place.length, 3);
+      assert.ok(place[0].probability >= step.draft.probabilities[i] - 1e-6);
+    }
+  };
   await generator.generate(prompt, { raw: true, maxTokens: 6, temperature: 0.5, topK: 1, seed: 2, logProbabilities: 3, onStep }).text();
   assert.equal(seen.length, 6);
   for (const { id, logProbability, processedLogProbability, probability, likeliest } of seen) {

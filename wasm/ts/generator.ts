@@ -183,6 +183,8 @@ export interface StepDraft {
   path: number[];
   /** With `logProbabilities`: of the kept nodes below the root, then of the bonus token. */
   probabilities: number[];
+  /** In the same places the likeliest tokens by the model's logits, where `logProbabilities` is their number. */
+  likeliest: { id: number; probability: number }[][];
   bonus: { id: number; text: string | null } | null;
   seconds: { draft: number; verify: number };
 }

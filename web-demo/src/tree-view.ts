@@ -1,5 +1,5 @@
 // The draft tree of the last step: root on the left, the kept path and the bonus token marked.
-import type { NewToken, StepDraft } from 'sunfleck/grammar';
+import type { StepDraft } from 'sunfleck/grammar';
 import { make, onFrame, svg } from './dom.js';
 
 const CHARACTER = 7.6;
@@ -23,22 +23,22 @@ function shown(text: string | null): string {
 }
 
 /** Of drafted tokens that were not kept, from the likeliest ones in their places: those beside the kept path. */
-function beside(draft: StepDraft, places: readonly NewToken[], node: number): string | undefined {
-  const place = places[draft.path.indexOf(draft.parents[node] ?? -1)]?.likeliest;
+function beside(draft: StepDraft, node: number): string | undefined {
+  const place = draft.likeliest[draft.path.indexOf(draft.parents[node] ?? -1)];
   if (!place?.length) return undefined;
   const found = place.find(({ id }) => id === draft.tokens[node]) ?? place.at(-1)!;
-  const probability = Math.exp(found.logProbability).toFixed(2);
+  const probability = found.probability.toFixed(2);
   return found.id === draft.tokens[node] ? probability : `< ${probability === '0.00' ? '0.01' : probability}`;
 }
 
 /** The nodes with the bonus token as one more, each on its line. */
-function boxes(draft: StepDraft, places: readonly NewToken[]): Box[] {
+function boxes(draft: StepDraft): Box[] {
   const kept = new Map(draft.path.map((node, i) => [node, i]));
   const list: Box[] = draft.tokens.map((_, node) => {
     const parent = draft.parents[node] ?? null;
     const order = kept.get(node);
     const kind = node === 0 ? 'root' : order === undefined ? 'dropped' : 'kept';
-    const probability = kind === 'dropped' ? beside(draft, places, node) : order ? draft.probabilities[order - 1]?.toFixed(2) : undefined;
+    const probability = kind === 'dropped' ? beside(draft, node) : order ? draft.probabilities[order - 1]?.toFixed(2) : undefined;
     return { label: shown(draft.texts[node] ?? null), kind, parent, depth: 0, line: 0, probability };
   });
   if (draft.bonus) {
@@ -66,8 +66,7 @@ function boxes(draft: StepDraft, places: readonly NewToken[]): Box[] {
 }
 
 export class TreeView {
-  /** Draws a draft; `places` are the tokens that its step gave. */
-  readonly show = onFrame((draft: StepDraft, places: readonly NewToken[]) => this.draw(draft, places));
+  readonly show = onFrame((draft: StepDraft) => this.draw(draft));
 
   constructor(
     private readonly element: HTMLElement,
@@ -79,8 +78,8 @@ export class TreeView {
     this.element.setAttribute('aria-label', 'No draft yet');
   }
 
-  private draw(draft: StepDraft, places: readonly NewToken[]): void {
-    const list = boxes(draft, places);
+  private draw(draft: StepDraft): void {
+    const list = boxes(draft);
     const depth = Math.max(...list.map((box) => box.depth));
     const widths = Array.from({ length: depth + 1 }, (_, level) =>
       Math.max(...list.filter((box) => box.depth === level).map((box) => box.label.length * CHARACTER + 18)),

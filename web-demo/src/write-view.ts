@@ -117,7 +117,7 @@ export class WriteView {
     if (!step.draft) return;
     this.charts.add(step);
     // A step without a draft leaves the last tree to be looked at.
-    if (step.draft.tokens.length > 1) this.tree.show(step.draft, step.new);
+    if (step.draft.tokens.length > 1) this.tree.show(step.draft);
     const { length } = step.draft.tokens;
     byId('tree-note').textContent = length > 1 ? `step ${step.steps}: ${step.draft.path.length - 1} of ${length - 1} kept` : `step ${step.steps}: nothing drafted`;
   }

@@ -269,6 +269,11 @@ try {
         await idle(page);
         answers.push(await answer(page));
       }
+      // What was drafted beside the kept path has a probability too.
+      const numbers = await page.$$eval('#tree g', (nodes) => nodes.map((node) => [node.getAttribute('class'), node.querySelector('.probability') !== null]));
+      assert.ok(numbers.some(([kind]) => kind === 'bonus') && numbers.every(([kind, has]) => has || kind === 'root' || kind === 'dropped'), JSON.stringify(numbers));
+      const sure = numbers.filter(([kind, has]) => kind === 'dropped' && has).length;
+      assert.ok(sure > 0 || !numbers.some(([kind]) => kind === 'dropped'), JSON.stringify(numbers));
       assert.equal(answers[0], answers[1]);
       assert.notEqual(answers[0], answers[2]);
       for (const [id, value] of [['set-temperature', '0'], ['set-tree', '']]) await set(page, id, value);
