@@ -237,6 +237,14 @@ impl AttentionPlan {
         &self.problem
     }
 
+    /// The kernels that [`prepare`](Self::prepare) compiles: those for few rows, the one that joins spans of keys, and
+    /// the one for many rows where there is one.
+    pub fn kernels(&self) -> impl Iterator<Item = &Kernel> {
+        let decode = self.decode.iter().map(|(_, kernel)| kernel);
+        let prefill = self.prefill.iter().map(|(_, kernel)| kernel);
+        decode.chain([&self.merge]).chain(prefill)
+    }
+
     /// The plan for the pages from another one on, or of other sequences, which no kernel depends on; `left_out`
     /// fewer keys are to be expected.
     pub(super) fn with_pages(&self, pages: Pages, left_out: u32) -> Self {

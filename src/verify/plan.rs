@@ -29,6 +29,9 @@ fn part_rows(
     if fitting >= rows {
         return Ok(rows);
     }
+    // No padding helps where not even one row fits.
+    let row = problem.row_bytes();
+    check_limit(limits, "a row of logits", Limit::StorageBinding, row)?;
     let alignment = u64::from(limits.min_storage_buffer_offset_alignment.max(1));
     // Rows until the bytes come to a multiple of the alignment again: both are powers of two times
     // something, of which only the powers count.
@@ -65,7 +68,7 @@ impl Gpu {
             part_rows: part_rows(self, problem, problem.rows(), with_scratch)?,
             part_draft_rows: part_rows(self, problem, problem.all_draft_rows(), row)?,
         };
-        for kernel in kernels::of_form(plan.form()) {
+        for kernel in plan.kernels() {
             kernel.check(self.capabilities())?;
         }
         if problem.top_log_probabilities > 0 {
@@ -89,6 +92,22 @@ impl VerifyPlan {
 
     pub(super) fn form(&self) -> Form {
         Form::of(&self.problem, self.gpu.capabilities().class)
+    }
+
+    /// The kernels that [`prepare`](Self::prepare) compiles.
+    pub fn kernels(&self) -> Vec<Kernel> {
+        let form = self.form();
+        let class = self.gpu.capabilities().class;
+        let mut kernels = kernels::of_form(form);
+        kernels.extend([kernels::walk(), kernels::check(), kernels::finalise()]);
+        if form.marked {
+            kernels.push(kernels::mark(class));
+        }
+        if self.problem.top_log_probabilities > 0 {
+            kernels.push(top::blocks_kernel(self.problem.element, class));
+            kernels.push(top::rows_kernel());
+        }
+        kernels
     }
 
     async fn cuts(&self, gpu: &Gpu, kind: RowKind) -> Result<Vec<Arc<Pipeline>>, VerifyError> {
