@@ -12,7 +12,7 @@ pub const HELP: &str = "\
 Usage: cargo xtask <verb> [arguments]; each verb does its own set-up.
 
   generate [PROMPT] [options]      generate text on the GPU (`generate --help` lists the options)
-  test [--full|--web] [-- FILTER]  formatting, lints, tests, documentation, the browser build
+  test [--full|--web] [-- FILTER]  formatting, lints, tests, documentation, package and page
   bench [NAME] [-- ARGUMENTS...]   run the benchmarks, or the one called NAME
   pack [options]                   an archive that runs tests and benchmarks on a GPU machine without internet
   portability                      every kernel through the compilers of Vulkan, Metal, DirectX 12 and browsers
@@ -28,8 +28,8 @@ SUNFLECK_NO_INSTALL=1 forbids apt-get; the command to run by hand is printed ins
 const HELP_TEST: &str = "\
 Usage: cargo xtask test [--full] [--web | -- FILTER...]
 
-Runs cargo fmt, clippy, test, doc, a check of the browser build and the tests of npm package and demo page, which need
-Node; stops at the first that fails.
+Runs cargo fmt, clippy, test and doc, builds npm package and demo page and runs their tests, which need Node; stops at the
+first that fails.
   --full       also the long tests: the whole matrix of attention cases (sets SUNFLECK_FULL=1; more than an hour), and every
                kernel through every compiler instead of a share that changes daily
   --web        only the tests of npm package and demo page: in Node, in a fresh project, in Chromium and in Firefox

@@ -121,10 +121,6 @@ fn steps(
         tests.arguments.extend(request.filter.iter().cloned());
         return vec![tests];
     }
-    let browser = format!(
-        "check --package sunfleck-wasm --target {}",
-        toolchain::BROWSER_TARGET
-    );
     let long = if request.full {
         let mut long = kernel_tiers(&tests.environment);
         let environment = without_full(&tests.environment);
@@ -154,7 +150,6 @@ fn steps(
             "doc --no-deps --features grammar",
             deny_warnings,
         ),
-        Step::new("browser build", &browser, vec![]),
     ];
     steps.extend(long);
     steps
@@ -227,7 +222,6 @@ mod tests {
                 "SUNFLECK_MODEL='/my models/a.gguf' cargo test --workspace --features cli",
                 "cargo run --quiet --package portability 3/32",
                 "RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --features grammar",
-                "cargo check --package sunfleck-wasm --target wasm32-unknown-unknown",
             ]
         );
     }
