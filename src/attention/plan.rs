@@ -407,19 +407,24 @@ impl AttentionPlan {
 
     /// Compiles the kernels as they are.
     pub(super) async fn compile(&self) -> Result<PreparedAttention, AttentionError> {
-        let mut decode = Vec::new();
-        for (rows, kernel) in &self.decode {
-            decode.push((*rows, self.gpu.pipeline(kernel).await?));
-        }
+        let together = self.gpu.together();
+        let gpu = &together.gpu;
+        // What takes longest comes first.
         let prefill = match &self.prefill {
-            Some((_, kernel)) => Some(self.gpu.pipeline(kernel).await?),
+            Some((_, kernel)) => Some(gpu.pipeline(kernel).await?),
             None => None,
         };
+        let mut decode = Vec::new();
+        for (rows, kernel) in &self.decode {
+            decode.push((*rows, gpu.pipeline(kernel).await?));
+        }
+        let merge = gpu.pipeline(&self.merge).await?;
+        together.end().await?;
         Ok(PreparedAttention {
             plan: self.clone(),
             prefill,
             decode,
-            merge: self.gpu.pipeline(&self.merge).await?,
+            merge,
         })
     }
 }

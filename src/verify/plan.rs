@@ -110,10 +110,10 @@ impl VerifyPlan {
         kernels
     }
 
-    async fn cuts(&self, kind: RowKind) -> Result<Vec<Arc<Pipeline>>, VerifyError> {
+    async fn cuts(&self, gpu: &Gpu, kind: RowKind) -> Result<Vec<Arc<Pipeline>>, VerifyError> {
         let mut pipelines = Vec::new();
         for kernel in self.form().cuts(kind) {
-            pipelines.push(self.gpu.pipeline(&kernel).await?);
+            pipelines.push(gpu.pipeline(&kernel).await?);
         }
         Ok(pipelines)
     }
@@ -140,41 +140,45 @@ impl VerifyPlan {
     pub async fn prepare(&self) -> Result<PreparedVerify, VerifyError> {
         let form = self.form();
         let class = self.gpu.capabilities().class;
+        let together = self.gpu.together();
+        let gpu = &together.gpu;
         let (has_marks, has_draft) = (form.marked, form.drafted);
         let draft = async |kernel: Kernel| match has_draft {
-            true => self.gpu.pipeline(&kernel).await.map(Some),
+            true => gpu.pipeline(&kernel).await.map(Some),
             false => Ok(None),
         };
-        Ok(PreparedVerify {
+        let prepared = PreparedVerify {
             plan: self.clone(),
             mark: match has_marks {
-                true => Some(self.gpu.pipeline(&kernels::mark(class)).await?),
+                true => Some(gpu.pipeline(&kernels::mark(class)).await?),
                 false => None,
             },
-            rows: self.gpu.pipeline(&form.rows(RowKind::Target)).await?,
+            rows: gpu.pipeline(&form.rows(RowKind::Target)).await?,
             draft_rows: draft(form.rows(RowKind::Draft)).await?,
-            merge: self.gpu.pipeline(&form.merge()).await?,
-            cuts: self.cuts(RowKind::Target).await?,
+            merge: gpu.pipeline(&form.merge()).await?,
+            cuts: self.cuts(gpu, RowKind::Target).await?,
             draft_cuts: match has_draft {
-                true => self.cuts(RowKind::Draft).await?,
+                true => self.cuts(gpu, RowKind::Draft).await?,
                 false => Vec::new(),
             },
-            children: self.gpu.pipeline(&form.children()).await?,
-            joint: self.gpu.pipeline(&form.joint()).await?,
-            walk: self.gpu.pipeline(&kernels::walk()).await?,
-            check: self.gpu.pipeline(&kernels::check()).await?,
+            children: gpu.pipeline(&form.children()).await?,
+            joint: gpu.pipeline(&form.joint()).await?,
+            walk: gpu.pipeline(&kernels::walk()).await?,
+            check: gpu.pipeline(&kernels::check()).await?,
             top: match self.problem.top_log_probabilities {
                 0 => None,
-                _ => Some(PreparedTop::new(&self.gpu, &self.problem).await?),
+                _ => Some(PreparedTop::new(gpu, &self.problem).await?),
             },
             top_processed: match self.problem.top_log_probabilities {
                 0 => None,
-                _ => Some(self.gpu.pipeline(&form.top_processed()).await?),
+                _ => Some(gpu.pipeline(&form.top_processed()).await?),
             },
-            rest: self.gpu.pipeline(&form.rest()).await?,
-            sample: self.gpu.pipeline(&form.sample()).await?,
-            finalise: self.gpu.pipeline(&kernels::finalise()).await?,
-        })
+            rest: gpu.pipeline(&form.rest()).await?,
+            sample: gpu.pipeline(&form.sample()).await?,
+            finalise: gpu.pipeline(&kernels::finalise()).await?,
+        };
+        together.end().await?;
+        Ok(prepared)
     }
 }
 
