@@ -2,7 +2,8 @@
 //!
 //! For every vocabulary and size of tree, and at one size for every rule, draw and option: the time of
 //! verification, commit (where a tree needs one) and the end of the step, for one request. A token that
-//! SmolLM2-135M decodes on the same adapter is measured before and after, and the adapter's streaming read. On a
+//! SmolLM2-135M decodes on the same adapter is measured before and after, so are its steps that check as many nodes, to
+//! which a verification belongs, and the adapter's streaming read. On a
 //! software adapter processor time is compared too.
 //! Table, JSON and plot come from the samples that criterion asked for; criterion's own arguments work.
 //!
@@ -63,6 +64,9 @@ fn main() -> ExitCode {
         .then(|| Decode::from_environment(&gpu.planned))
         .flatten();
     let before = decode.as_mut().and_then(Decode::measure);
+    let steps = measuring
+        .then(|| decode::step_costs(&gpu.planned))
+        .flatten();
     let read = measuring.then(|| {
         eprintln!("measuring the streaming read of {}", gpu.info.name);
         let bench = PeakBench::new(&gpu.gpu, gpu.software(), true);
@@ -86,6 +90,7 @@ fn main() -> ExitCode {
                 .into_iter()
                 .chain(after)
                 .min_by(|a, b| a.seconds.median.total_cmp(&b.seconds.median)),
+            steps,
             rows,
         };
         print!("\n{}", report.table());

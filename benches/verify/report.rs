@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
+use sunfleck::draft::StepCosts;
+
 use crate::{cases::Case, clock::Clock, decode::Token, statistics::Spread};
 
 /// A whole run.
@@ -14,6 +16,8 @@ pub struct Report {
     pub read: f64,
     /// A decoded token, where there was a model.
     pub decode: Option<Token>,
+    /// Steps of that model, for every number of nodes, where there was one.
+    pub steps: Option<StepCosts>,
     pub rows: Vec<Row>,
 }
 
@@ -35,6 +39,16 @@ impl Report {
     /// The part of a decoded token's time that a case takes.
     pub fn of_decode(&self, row: &Row) -> Option<f64> {
         Some(row.seconds.median / self.decode.as_ref()?.seconds.median)
+    }
+
+    /// The part of the step's time that a case takes: of the model's pass over as many nodes and their verification.
+    pub fn of_step(&self, row: &Row) -> Option<f64> {
+        Some(row.seconds.median / self.step(row)?)
+    }
+
+    fn step(&self, row: &Row) -> Option<f64> {
+        let steps = self.steps.as_ref()?.verify();
+        steps.get(row.case.nodes as usize - 1).copied()
     }
 
     /// The part of a decoded token's processor time that a case takes, of a software adapter.
@@ -65,7 +79,7 @@ impl Report {
                 "a decoded token: not measured, SUNFLECK_MODEL is not set"
             ),
         };
-        text.push_str("\n| case | verify + commit | of a decoded token | of its processor time | of the read peak | tokens |\n|---|---|---|---|---|---|\n");
+        text.push_str("\n| case | verify + commit | of a decoded token | of its processor time | of the step with as many nodes | of the read peak | tokens |\n|---|---|---|---|---|---|---|\n");
         for row in &self.rows {
             let percent = |part: Option<f64>| {
                 part.map_or(String::new(), |part| format!("{:.1} %", part * 100.0))
@@ -74,13 +88,14 @@ impl Report {
                 percent(self.of_decode(row)),
                 percent(self.of_decode_processor(row)),
             );
+            let of_step = percent(self.of_step(row));
             let tokens = match &row.tokens {
                 Ok(tokens) => tokens.to_string(),
                 Err(error) => error.clone(),
             };
             let _ = writeln!(
                 text,
-                "| {} | {} ± {:.0} % | {of_decode} | {of_processor} | {:.0} % | {tokens} |",
+                "| {} | {} ± {:.0} % | {of_decode} | {of_processor} | {of_step} | {:.0} % | {tokens} |",
                 row.case.name,
                 milliseconds(row.seconds.median),
                 row.seconds.relative() * 100.0,
@@ -113,6 +128,8 @@ impl Report {
                     "clock": row.clock.name(),
                     "logit_bytes": row.bytes,
                     "of_decode": self.of_decode(row),
+                    "step_seconds": self.step(row),
+                    "of_step": self.of_step(row),
                     "processor_seconds": row.processor.map(|spread| spread.median),
                     "of_decode_processor": self.of_decode_processor(row),
                     "of_read": self.of_read(row),

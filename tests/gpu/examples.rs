@@ -116,3 +116,19 @@ fn kernels_stand_between_those_of_another_program_under_its_profiler() {
         }
     }
 }
+
+#[allow(dead_code)] // its main
+#[path = "../../examples/run_ahead.rs"]
+mod run_ahead;
+
+#[test]
+fn steps_ahead_of_the_host_give_the_text_of_steps_one_at_a_time() {
+    let run = |seed, submissions, steps| {
+        pollster::block_on(run_ahead::run(seed, submissions, steps)).unwrap()
+    };
+    let (text, steps) = run(1, 1, 24);
+    assert_eq!(run(1, 24, 1), (text.clone(), steps), "as one at a time");
+    assert_eq!(steps, 24);
+    assert!(text.len() > 24, "no draft was kept: {text}");
+    assert_ne!(run(2, 1, 24).0, text);
+}
