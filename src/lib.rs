@@ -22,6 +22,9 @@
 //! - `grammar`: with it, answers restricted by regular expressions and JSON schemas.
 //! - `cli`: the program `sunfleck`.
 
+// docs.rs marks what needs a feature.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 pub mod attention;
 pub mod cache;
 #[cfg(feature = "generate")]

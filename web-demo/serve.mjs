@@ -35,7 +35,7 @@ const TYPES = {
 /**
  * Starts the server. `faults` is for tests: `{ cutAfter }` ends the next answer for a model after so many bytes,
  * `{ delay, chunk }` waits so many milliseconds before each `chunk` bytes of one, `{ worker }` is script that runs
- * in the page's worker before its own.
+ * in the page's worker before its own, `{ down }` answers nobody.
  */
 export async function serve({ root, port = 0, model, drafters, faults = {} }) {
   const models = model ? [{ name: path.basename(model), url: `model/${path.basename(model)}`, bytes: (await stat(model)).size }] : [];
@@ -56,6 +56,7 @@ export async function serve({ root, port = 0, model, drafters, faults = {} }) {
     return file.startsWith(path.resolve(root) + path.sep) ? file : undefined;
   };
   const server = createServer(async (request, response) => {
+    if (faults.down) return request.socket.destroy();
     const headers = {
       'content-security-policy': POLICY,
       'cross-origin-opener-policy': 'same-origin',

@@ -237,6 +237,14 @@ impl AttentionPlan {
         &self.problem
     }
 
+    /// The kernels that [`prepare`](Self::prepare) compiles: those for few rows, the one that joins spans of keys, and
+    /// the one for many rows where there is one.
+    pub fn kernels(&self) -> impl Iterator<Item = &Kernel> {
+        let decode = self.decode.iter().map(|(_, kernel)| kernel);
+        let prefill = self.prefill.iter().map(|(_, kernel)| kernel);
+        decode.chain([&self.merge]).chain(prefill)
+    }
+
     /// The plan for the pages from another one on, or of other sequences, which no kernel depends on; `left_out`
     /// fewer keys are to be expected.
     pub(super) fn with_pages(&self, pages: Pages, left_out: u32) -> Self {
@@ -399,19 +407,24 @@ impl AttentionPlan {
 
     /// Compiles the kernels as they are.
     pub(super) async fn compile(&self) -> Result<PreparedAttention, AttentionError> {
-        let mut decode = Vec::new();
-        for (rows, kernel) in &self.decode {
-            decode.push((*rows, self.gpu.pipeline(kernel).await?));
-        }
+        let together = self.gpu.together();
+        let gpu = &together.gpu;
+        // What takes longest comes first.
         let prefill = match &self.prefill {
-            Some((_, kernel)) => Some(self.gpu.pipeline(kernel).await?),
+            Some((_, kernel)) => Some(gpu.pipeline(kernel).await?),
             None => None,
         };
+        let mut decode = Vec::new();
+        for (rows, kernel) in &self.decode {
+            decode.push((*rows, gpu.pipeline(kernel).await?));
+        }
+        let merge = gpu.pipeline(&self.merge).await?;
+        together.end().await?;
         Ok(PreparedAttention {
             plan: self.clone(),
             prefill,
             decode,
-            merge: self.gpu.pipeline(&self.merge).await?,
+            merge,
         })
     }
 }

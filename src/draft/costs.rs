@@ -80,6 +80,24 @@ impl StepCosts {
         draft[depth.min(draft.len() - 1)] + self.verify[nodes.clamp(1, self.verify.len()) - 1]
     }
 
+    /// The same where every step with a draft costs `factor` times as much; never less than a plain one.
+    pub fn with_drafts_times(&self, factor: f64) -> Self {
+        let times = |costs: &[f64]| {
+            let least = costs[0];
+            let mut costs: Vec<f64> = costs
+                .iter()
+                .map(|cost| (cost * factor).max(least))
+                .collect();
+            costs[0] = least;
+            costs
+        };
+        Self {
+            verify: times(&self.verify),
+            draft: times(&self.draft),
+            branching: times(&self.branching),
+        }
+    }
+
     /// As JSON, to be kept.
     pub fn to_json(&self) -> String {
         let Self {
@@ -150,6 +168,12 @@ mod tests {
         assert_eq!(
             (grown.step_of(2, 1, true), grown.step_of(2, 1, false)),
             (10.5, 8.5)
+        );
+        let half = grown.with_drafts_times(0.5);
+        assert_eq!((half.plain(), half.step(1, 0)), (2.5, 2.5));
+        assert_eq!(
+            (half.verify(), half.step_of(2, 2, true)),
+            (&[2.0, 4.0, 4.0, 4.0][..], 6.25)
         );
         assert_eq!(StepCosts::from_json(&grown.to_json()), Some(grown));
         assert_eq!(costs.with_branching(&[(1, 1.0)]), None);

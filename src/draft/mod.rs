@@ -64,6 +64,7 @@ pub use ngram::{MAX_MATCHES, MAX_NGRAM, NgramDrafter, NgramOptions};
 pub use none::NoDrafter;
 pub use weights::DrafterLoadError;
 
+use web_time::Duration;
 use wgpu::CommandEncoder;
 
 use crate::{
@@ -295,6 +296,8 @@ pub struct Outcome<'a> {
     pub tree: &'a DraftTree,
     /// Its nodes that were kept, the root first.
     pub path: &'a [u32],
+    /// How long the step took, drafting included, where that is known.
+    pub time: Option<Duration>,
 }
 
 impl<'a> Outcome<'a> {
@@ -306,12 +309,21 @@ impl<'a> Outcome<'a> {
             accepted,
             tree,
             path: &[],
+            time: None,
         }
     }
 
     /// With the nodes of these tokens, the root first.
     pub fn with_path(self, path: &'a [u32]) -> Self {
         Outcome { path, ..self }
+    }
+
+    /// With the time that the step took.
+    pub fn with_time(self, time: Duration) -> Self {
+        Outcome {
+            time: Some(time),
+            ..self
+        }
     }
 }
 

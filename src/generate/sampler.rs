@@ -5,7 +5,7 @@ use wgpu::{Buffer, CommandEncoder, ComputePass};
 use super::{GenerateError, TokenChoice};
 use crate::{
     draft::Drawing,
-    gpu::{BufferView, Gpu, ReadBack},
+    gpu::{BufferView, Gpu, GpuError, ReadBack},
     model::Decoder,
     ops::StepBuffer,
     tree::{DraftTree, DrawKind},
@@ -43,6 +43,7 @@ pub(super) struct Sampler {
     root: Buffer,      // blob of a tree of one node, for the token after a prompt
     masks: Option<Masks>,
     request: Option<VerifyRequest>, // as the GPU has it
+    kernels: Gpu,                   // with those that no step needed yet
 }
 
 /// A verification of trees of at most `nodes` nodes.
@@ -126,8 +127,12 @@ impl Sampler {
                 BufferView::range(&masks.buffer, 0, bytes)
             }),
         };
-        let step = Bound::new(gpu, &of_step, &io(decoder.tree().into(), &of_step)).await?;
-        let first = Bound::new(gpu, &of_one, &io((&root).into(), &of_one)).await?;
+        // Most requests use few of them.
+        let kernels = gpu.ahead();
+        let later = kernels.later();
+        let step = Bound::new(&later, &of_step, &io(decoder.tree().into(), &of_step)).await?;
+        let first = Bound::new(&later, &of_one, &io((&root).into(), &of_one)).await?;
+        kernels.close();
         Ok(Self {
             gpu: gpu.clone(),
             needs,
@@ -137,6 +142,7 @@ impl Sampler {
             root,
             masks,
             request: None,
+            kernels,
         })
     }
 
@@ -196,6 +202,20 @@ impl Sampler {
             }
         }
         Ok(())
+    }
+
+    /// Waits for the kernels that [`encode`](Self::encode) records, where they are compiled when they are needed.
+    pub async fn ready(&self, after_prompt: bool) -> Result<(), GpuError> {
+        if self.kernels.is_compiled() {
+            return Ok(());
+        }
+        let mut encoder = (self.gpu.device()).create_command_encoder(&Default::default());
+        self.encode(
+            &mut encoder.begin_compute_pass(&Default::default()),
+            after_prompt,
+        );
+        drop(encoder);
+        self.kernels.compiled_missing().await
     }
 
     /// Records the verification: of the one row after a prompt, or of a step's tree.

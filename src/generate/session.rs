@@ -40,6 +40,7 @@ pub struct Session {
     pub(super) constraint: Option<Constraint>,
     /// Rows of the last pass whose tokens were kept, the last ones in the cache: their features can be read.
     pub(super) kept: Vec<u32>,
+    pub(super) reads_drafts: bool,
 }
 
 impl Session {
@@ -62,6 +63,7 @@ impl Session {
             grammar: None,
             constraint: None,
             kept: Vec::new(),
+            reads_drafts: false,
         }
     }
 
@@ -195,6 +197,12 @@ impl Session {
     /// Exchanges the drafter, and gives back the one there was; the sequence goes on.
     pub fn set_drafter(&mut self, drafter: Box<dyn Drafter>) -> Box<dyn Drafter> {
         std::mem::replace(&mut self.drafter, drafter)
+    }
+
+    /// Whether drafts whose tokens a drafter wrote on the GPU are read back, which takes a moment in each step; without it
+    /// [`Step::draft`](super::Step::draft) has those that were kept.
+    pub fn set_reads_drafts(&mut self, reads: bool) {
+        self.reads_drafts = reads;
     }
 
     /// Computes the keys and values of `prompt` after what the session holds, and returns the

@@ -33,6 +33,9 @@ pub struct Statistics {
     pub verify: Duration,
     /// Time for shifting the context.
     pub shift: Duration,
+    /// Time after the first token that was spent waiting for kernels to compile
+    /// ([`lazy_kernels`](crate::model::DecoderOptions::lazy_kernels)).
+    pub compile: Duration,
 }
 
 impl Statistics {

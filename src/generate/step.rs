@@ -31,7 +31,8 @@ pub struct Step {
     /// what a drafter does on the GPU.
     pub verify_time: Duration,
     /// The draft that was checked. Where the drafter wrote its tokens on the GPU the host never saw them: then it has
-    /// those that were kept, and [`Step::NOT_READ`] for the others. One that grew there is read back.
+    /// those that were kept, and [`Step::NOT_READ`] for the others, unless
+    /// [`Session::set_reads_drafts`] asks for them. One that grew there is read back.
     pub draft: DraftTree,
     /// Nodes of `draft` that were kept, in order, the root included.
     pub path: Vec<u32>,
@@ -88,8 +89,8 @@ pub(super) struct StepResult {
     pub path: Vec<u32>,
     pub tokens: Vec<u32>,
     pub log_probabilities: Vec<LogProbabilities>,
-    /// The tree, where it grew on the GPU.
-    pub grown: Option<DraftTree>,
+    /// The tree, where it was read back: one that grew on the GPU always is.
+    pub read: Option<DraftTree>,
 }
 
 impl Session {
@@ -141,16 +142,20 @@ impl Session {
             constraint.advance(&result.tokens)?;
         }
         // One that grew on the GPU is known only now.
-        let tree = result.grown.unwrap_or(tree);
+        let is_read = result.read.is_some();
+        let tree = result.read.unwrap_or(tree);
         self.kept.clone_from(&result.path);
         self.past += result.path.len() as u32;
         self.committed.extend_from_slice(&result.tokens);
         let accepted = result.path.len() - 1;
         let outcome = draft::Outcome::new(&tree, &result.tokens[..accepted]);
-        self.drafter.observe(&outcome.with_path(&result.path));
+        let outcome = outcome.with_path(&result.path);
+        self.drafter.observe(&outcome.with_time(start.elapsed()));
         let depth = tree.max_depth() as usize;
         let draft = match drafting {
-            Drafting::Draft => as_kept(&tree, &result.path, &result.tokens[..accepted])?,
+            Drafting::Draft if !is_read => {
+                as_kept(&tree, &result.path, &result.tokens[..accepted])?
+            }
             _ => tree,
         };
         Ok(Step {
@@ -197,6 +202,7 @@ impl Session {
         if let Some(paging) = &mut self.paging {
             paging.reserve(&self.gpu, self.decoder.cache(), rows)?;
         }
+        (self.decoder.ready(rows, self.past + rows, kind)).await?;
         self.write_tree(tree)?;
         let after_prompt = kind == StepKind::LastPrompt;
         // The greedy rule on the logits as they are needs no more than the argmax.
@@ -207,6 +213,7 @@ impl Session {
             let position = self.dropped + self.past + ahead;
             let (choice, draw, committed) = (&self.choice, tree.draw(), &self.committed);
             sampler.set_step(choice, draw, after_prompt, committed, position, masks)?;
+            sampler.ready(after_prompt).await?;
         }
         let sampler = self.sampler.as_ref().filter(|_| samples);
         let drawn = drafting == Drafting::Draft && tree.draw() != DrawKind::TopK;
@@ -255,7 +262,8 @@ impl Session {
             }
             None => self.outcome.encode(&mut encoder, self.decoder.outcome(), 0),
         }
-        if drafting == Drafting::Grow {
+        let read = drafting == Drafting::Grow || drafting == Drafting::Draft && self.reads_drafts;
+        if read {
             self.encode_tree(&mut encoder);
         }
         self.gpu.queue().submit([encoder.finish()]);
@@ -270,7 +278,7 @@ impl Session {
                     },
                     path: verdict.path,
                     tokens: verdict.tokens,
-                    grown: None,
+                    read: None,
                 }
             }
             None => {
@@ -296,8 +304,8 @@ impl Session {
                 StepKind::Chain | StepKind::Tree => paging.commit_path(&result.path)?,
             }
         }
-        if drafting == Drafting::Grow {
-            result.grown = Some(self.read_tree(tree.draw()).await?);
+        if read {
+            result.read = Some(self.read_tree(tree.draw()).await?);
         }
         Ok(result)
     }

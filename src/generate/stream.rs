@@ -225,8 +225,13 @@ impl<'a> TokenStream<'a> {
             self.statistics.shift += start.elapsed();
         }
         let left = self.options.max_tokens - self.statistics.tokens;
+        // All kernels now, so that no later step waits and is taken for slow.
+        let waiting = Instant::now();
+        self.session.decoder.compiled().await?;
+        let waited = waiting.elapsed();
+        self.statistics.compile += waited;
         let step = self.session.step(left).await?;
-        self.statistics.decode += start.elapsed();
+        self.statistics.decode += start.elapsed() - waited;
         self.statistics.add(&step);
         let result = StepResult {
             tokens: step.tokens.clone(),

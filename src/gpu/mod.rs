@@ -18,6 +18,7 @@
 //! # pollster::block_on(example()).unwrap();
 //! ```
 
+mod ahead;
 #[cfg(any(test, target_arch = "wasm32"))]
 pub(crate) mod bare;
 mod buffer;
@@ -37,6 +38,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
+pub use ahead::{Compiler, Compiling, MakePipeline};
 pub use buffer::BufferView;
 pub use capabilities::{AdapterClass, Capabilities, Dialect, SubgroupSizes};
 pub use error::GpuError;
@@ -51,13 +53,18 @@ pub use readback::ReadBack;
 
 /// A device with the kernels compiled for it. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Gpu(Arc<Inner>);
+pub struct Gpu {
+    inner: Arc<Inner>,
+    ahead: Option<Arc<ahead::Ahead>>, // of a handle that does not wait for kernels
+    soon: bool,                       // and what it is asked for is wanted soon
+}
 
 #[derive(Debug)]
 struct Inner {
     device: wgpu::Device,
     queue: wgpu::Queue,
     capabilities: Capabilities,
+    compiler: Option<Arc<dyn Compiler>>, // in place of the device's own
     pipelines: pipeline::PipelineCache,
     allocated: AtomicU64,
     matrices_verdict: OnceLock<Result<(), String>>,
@@ -76,46 +83,64 @@ impl Gpu {
         queue: &wgpu::Queue,
         capabilities: Capabilities,
     ) -> Self {
-        Self(Arc::new(Inner {
-            device: device.clone(),
-            queue: queue.clone(),
-            capabilities,
-            pipelines: pipeline::PipelineCache::default(),
-            allocated: AtomicU64::new(0),
-            matrices_verdict: OnceLock::new(),
-        }))
+        Self::made(device, queue, capabilities, None)
+    }
+
+    fn made(
+        device: &wgpu::Device,
+        queue: &wgpu::Queue,
+        capabilities: Capabilities,
+        compiler: Option<Arc<dyn Compiler>>,
+    ) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                device: device.clone(),
+                queue: queue.clone(),
+                capabilities,
+                compiler,
+                pipelines: pipeline::PipelineCache::default(),
+                allocated: AtomicU64::new(0),
+                matrices_verdict: OnceLock::new(),
+            }),
+            ahead: None,
+            soon: true,
+        }
     }
 
     /// The caller's device.
     pub fn device(&self) -> &wgpu::Device {
-        &self.0.device
+        &self.inner.device
     }
 
     /// The caller's queue.
     pub fn queue(&self) -> &wgpu::Queue {
-        &self.0.queue
+        &self.inner.queue
     }
 
     /// What the kernels may use.
     pub fn capabilities(&self) -> &Capabilities {
-        &self.0.capabilities
+        &self.inner.capabilities
     }
 
     /// Bytes of all storage and uniform buffers that were ever made through this `Gpu`, freed ones included.
     pub fn allocated_bytes(&self) -> u64 {
-        self.0.allocated.load(Ordering::Relaxed)
+        self.inner.allocated.load(Ordering::Relaxed)
     }
 
     fn count_allocation(&self, bytes: u64) {
-        self.0.allocated.fetch_add(bytes, Ordering::Relaxed);
+        self.inner.allocated.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// Whether kernels on cooperative matrices were found right and fast here, once that was tried.
     pub(crate) fn matrices_verdict(&self) -> &OnceLock<Result<(), String>> {
-        &self.0.matrices_verdict
+        &self.inner.matrices_verdict
+    }
+
+    fn compiler(&self) -> Option<&Arc<dyn Compiler>> {
+        self.inner.compiler.as_ref()
     }
 
     fn pipelines(&self) -> &pipeline::PipelineCache {
-        &self.0.pipelines
+        &self.inner.pipelines
     }
 }

@@ -2,17 +2,22 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use wgpu::{
     BindGroupLayout, BindGroupLayoutDescriptor, BindGroupLayoutEntry, BindingType,
-    BufferBindingType, ComputePipeline, ComputePipelineDescriptor, PipelineCompilationOptions,
-    PipelineLayoutDescriptor, ShaderStages,
+    BufferBindingType, ComputePass, ComputePipeline, ComputePipelineDescriptor, Device,
+    PipelineCompilationOptions, PipelineLayoutDescriptor, ShaderStages,
 };
 
 use super::{
-    Binding, BufferView, Gpu, GpuError, Kernel, Limit, limits, module,
+    Binding, BufferView, Gpu, GpuError, Kernel, Limit,
+    ahead::Started,
+    limits, module,
     scope::{self, Scopes},
 };
 
@@ -21,9 +26,41 @@ use super::{
 pub struct Pipeline {
     /// Name of the kernel variant.
     pub name: String,
-    pub(crate) compute: ComputePipeline,
+    compute: OnceLock<ComputePipeline>, // empty while it is compiled ahead
+    missing: AtomicBool,                // where it was to run all the same
     layout: BindGroupLayout,
     bindings: Vec<Binding>,
+}
+
+impl Pipeline {
+    /// `kernel`, not compiled yet.
+    pub(super) fn of(device: &Device, kernel: &Kernel) -> Self {
+        let entries: Vec<_> = (0..).zip(&kernel.bindings).map(layout_entry).collect();
+        Self {
+            name: kernel.name.clone(),
+            compute: OnceLock::new(),
+            missing: AtomicBool::new(false),
+            layout: device.create_bind_group_layout(&BindGroupLayoutDescriptor {
+                label: Some(&kernel.name),
+                entries: &entries,
+            }),
+            bindings: kernel.bindings.clone(),
+        }
+    }
+
+    /// Makes `pass` run this kernel, and says whether it can: one that is compiled ahead may not be there yet.
+    pub(crate) fn set(&self, pass: &mut ComputePass<'_>) -> bool {
+        match self.compute.get() {
+            Some(compute) => pass.set_pipeline(compute),
+            None => self.missing.store(true, Ordering::Relaxed),
+        }
+        self.compute.get().is_some()
+    }
+
+    /// Whether it was to run before it was compiled.
+    pub(super) fn was_missing(&self) -> bool {
+        self.missing.load(Ordering::Relaxed)
+    }
 }
 
 /// Kernels already compiled, by name.
@@ -41,52 +78,79 @@ impl Gpu {
             return Ok(found);
         }
         kernel.check(self.capabilities())?;
+        if let Some(ahead) = self.ahead.as_ref().filter(|ahead| ahead.is_open()) {
+            return Ok(ahead.ask(self, kernel, self.soon));
+        }
+        let pipeline = Arc::new(Pipeline::of(self.device(), kernel));
+        let compute = self.start(kernel, &pipeline).await?;
+        Ok(self.keep(pipeline, compute))
+    }
+
+    /// Starts to compile `kernel`, whose bindings `pipeline` has.
+    pub(super) fn start(&self, kernel: &Kernel, pipeline: &Pipeline) -> Started {
         let device = self.device();
         // Metal's and DX12's compilers report internal errors.
         let scopes = Scopes::open(device);
         let wgsl = kernel.compiled_wgsl(self.capabilities());
         let checked = self.capabilities().checked_shaders;
         let shader = module::create(device, &kernel.name, &wgsl, checked);
-        let entries: Vec<_> = (0..).zip(&kernel.bindings).map(layout_entry).collect();
-        let layout = device.create_bind_group_layout(&BindGroupLayoutDescriptor {
-            label: Some(&kernel.name),
-            entries: &entries,
-        });
         let pipeline_layout = device.create_pipeline_layout(&PipelineLayoutDescriptor {
             label: Some(&kernel.name),
-            bind_group_layouts: &[Some(&layout)],
+            bind_group_layouts: &[Some(&pipeline.layout)],
             immediate_size: 0,
         });
-        let compute = device.create_compute_pipeline(&ComputePipelineDescriptor {
-            label: Some(&kernel.name),
-            layout: Some(&pipeline_layout),
-            module: &shader,
-            entry_point: Some("main"),
-            compilation_options: PipelineCompilationOptions {
-                // Every kernel writes a word of workgroup memory before it reads it.
-                zero_initialize_workgroup_memory: checked,
-                ..Default::default()
-            },
-            cache: None,
-        });
-        if let Some(error) = scopes.close().await {
-            return Err(GpuError::Compile {
-                kernel: kernel.name.clone(),
-                message: error.to_string(),
-            });
-        }
-        let pipeline = Arc::new(Pipeline {
-            name: kernel.name.clone(),
-            compute,
-            layout,
-            bindings: kernel.bindings.clone(),
-        });
+        let (on, name) = (device.clone(), kernel.name.clone());
+        let make = move || {
+            on.create_compute_pipeline(&ComputePipelineDescriptor {
+                label: Some(&name),
+                layout: Some(&pipeline_layout),
+                module: &shader,
+                entry_point: Some("main"),
+                compilation_options: PipelineCompilationOptions {
+                    // Every kernel writes a word of workgroup memory before it reads it.
+                    zero_initialize_workgroup_memory: checked,
+                    ..Default::default()
+                },
+                cache: None,
+            })
+        };
+        let compute = match self.compiler() {
+            Some(compiler) => Err(compiler.compile(Box::new(make))),
+            None => Ok(make()),
+        };
+        let told = scopes.close();
+        let refused = {
+            let kernel = kernel.name.clone();
+            move |message: String| GpuError::Compile { kernel, message }
+        };
+        Box::pin(async move {
+            // The device says more about a refusal than the compiler.
+            let error = told.await;
+            let compute = match compute {
+                Ok(compute) => Ok(compute),
+                Err(compiling) => compiling.await,
+            };
+            match (error, compute) {
+                (Some(error), _) => Err(refused(error.to_string())),
+                (None, Err(message)) => Err(refused(message)),
+                (None, Ok(compute)) => Ok(compute),
+            }
+        })
+    }
+
+    /// Keeps a kernel that is compiled, or the same one where that came before.
+    pub(super) fn keep(&self, pipeline: Arc<Pipeline>, compute: ComputePipeline) -> Arc<Pipeline> {
+        // Whoever bound it while it was compiled has this very one.
+        let _ = pipeline.compute.set(compute);
         let mut cache = self
             .pipelines()
             .0
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        Ok(cache.entry(kernel.name.clone()).or_insert(pipeline).clone())
+        cache
+            .entry(pipeline.name.clone())
+            .or_insert(pipeline)
+            .clone()
     }
 
     fn cached(&self, name: &str) -> Option<Arc<Pipeline>> {

@@ -23,17 +23,18 @@ impl Dispatch {
 
     /// Records `groups` workgroups along x, y and z. Nothing is recorded where one is zero.
     pub(crate) fn encode(&self, pass: &mut ComputePass<'_>, groups: [u32; 3]) {
-        if groups.contains(&0) {
+        if groups.contains(&0) || !self.pipeline.set(pass) {
             return;
         }
-        pass.set_pipeline(&self.pipeline.compute);
         pass.set_bind_group(0, &self.arguments, &[]);
         pass.dispatch_workgroups(groups[0], groups[1], groups[2]);
     }
 
     /// Records as many workgroups as three u32s of `sizes` from byte `offset` on say when it runs.
     pub(crate) fn encode_sized(&self, pass: &mut ComputePass<'_>, sizes: &Buffer, offset: u64) {
-        pass.set_pipeline(&self.pipeline.compute);
+        if !self.pipeline.set(pass) {
+            return;
+        }
         pass.set_bind_group(0, &self.arguments, &[]);
         pass.dispatch_workgroups_indirect(sizes, offset);
     }

@@ -281,20 +281,56 @@ impl Linear {
         step: &StepBuffer,
         io: &LinearIo<'_>,
     ) -> Result<Self, GpuError> {
+        Self::with_tiles(
+            gpu,
+            matrix,
+            epilogue,
+            step,
+            io,
+            token_tiles(gpu.capabilities()),
+        )
+        .await
+    }
+
+    /// As [`new`](Self::new), for one token: a step's last.
+    pub(crate) async fn of_one(
+        gpu: &Gpu,
+        matrix: &Matrix,
+        epilogue: Epilogue,
+        step: &StepBuffer,
+        io: &LinearIo<'_>,
+    ) -> Result<Self, GpuError> {
+        Self::with_tiles(gpu, matrix, epilogue, step, io, &TOKEN_TILES[..1]).await
+    }
+
+    async fn with_tiles(
+        gpu: &Gpu,
+        matrix: &Matrix,
+        epilogue: Epilogue,
+        step: &StepBuffer,
+        io: &LinearIo<'_>,
+        tiles: &[u32],
+    ) -> Result<Self, GpuError> {
         let mut variants = Vec::new();
-        for &tokens in token_tiles(gpu.capabilities()) {
-            let kernel = kernel(gpu.capabilities(), matrix.weight_type, epilogue, tokens);
-            if kernel.check(gpu.capabilities()).is_err() && tokens > 1 {
+        let largest = tiles.last();
+        for tokens in tiles {
+            let kernel = kernel(gpu.capabilities(), matrix.weight_type, epilogue, *tokens);
+            if kernel.check(gpu.capabilities()).is_err() && *tokens > 1 {
                 break; // larger tiles need more still: the smaller ones serve all sizes
             }
-            let pipeline = gpu.pipeline(&kernel).await?;
+            // A prompt comes first, and it is long.
+            let pipeline = match Some(tokens) == largest {
+                true => gpu.pipeline(&kernel).await?,
+                false => gpu.later().pipeline(&kernel).await?,
+            };
             let dispatches = matrix
                 .parts
                 .iter()
                 .map(|part| Self::bind_part(gpu, &pipeline, matrix, part, epilogue, step, io));
-            variants.push((tokens, dispatches.collect::<Result<_, _>>()?));
+            variants.push((*tokens, dispatches.collect::<Result<_, _>>()?));
         }
-        let many = match many_kernel(gpu.capabilities(), matrix.weight_type, epilogue) {
+        let many = many_kernel(gpu.capabilities(), matrix.weight_type, epilogue);
+        let many = match many.filter(|_| tiles.len() > 1) {
             Some(kernel) if kernel.check(gpu.capabilities()).is_ok() => {
                 let pipeline = gpu.pipeline(&kernel).await?;
                 let dispatches = matrix

@@ -29,6 +29,9 @@ fn part_rows(
     if fitting >= rows {
         return Ok(rows);
     }
+    // No padding helps where not even one row fits.
+    let row = problem.row_bytes();
+    check_limit(limits, "a row of logits", Limit::StorageBinding, row)?;
     let alignment = u64::from(limits.min_storage_buffer_offset_alignment.max(1));
     // Rows until the bytes come to a multiple of the alignment again: both are powers of two times
     // something, of which only the powers count.
@@ -65,7 +68,7 @@ impl Gpu {
             part_rows: part_rows(self, problem, problem.rows(), with_scratch)?,
             part_draft_rows: part_rows(self, problem, problem.all_draft_rows(), row)?,
         };
-        for kernel in kernels::of_form(plan.form()) {
+        for kernel in plan.kernels() {
             kernel.check(self.capabilities())?;
         }
         if problem.top_log_probabilities > 0 {
@@ -91,10 +94,26 @@ impl VerifyPlan {
         Form::of(&self.problem, self.gpu.capabilities().class)
     }
 
-    async fn cuts(&self, kind: RowKind) -> Result<Vec<Arc<Pipeline>>, VerifyError> {
+    /// The kernels that [`prepare`](Self::prepare) compiles.
+    pub fn kernels(&self) -> Vec<Kernel> {
+        let form = self.form();
+        let class = self.gpu.capabilities().class;
+        let mut kernels = kernels::of_form(form);
+        kernels.extend([kernels::walk(), kernels::check(), kernels::finalise()]);
+        if form.marked {
+            kernels.push(kernels::mark(class));
+        }
+        if self.problem.top_log_probabilities > 0 {
+            kernels.push(top::blocks_kernel(self.problem.element, class));
+            kernels.push(top::rows_kernel());
+        }
+        kernels
+    }
+
+    async fn cuts(&self, gpu: &Gpu, kind: RowKind) -> Result<Vec<Arc<Pipeline>>, VerifyError> {
         let mut pipelines = Vec::new();
         for kernel in self.form().cuts(kind) {
-            pipelines.push(self.gpu.pipeline(&kernel).await?);
+            pipelines.push(gpu.pipeline(&kernel).await?);
         }
         Ok(pipelines)
     }
@@ -121,45 +140,49 @@ impl VerifyPlan {
     pub async fn prepare(&self) -> Result<PreparedVerify, VerifyError> {
         let form = self.form();
         let class = self.gpu.capabilities().class;
+        let together = self.gpu.together();
+        let gpu = &together.gpu;
         let (has_marks, has_draft) = (form.marked, form.drafted);
         let draft = async |kernel: Kernel| match has_draft {
-            true => self.gpu.pipeline(&kernel).await.map(Some),
+            true => gpu.pipeline(&kernel).await.map(Some),
             false => Ok(None),
         };
-        Ok(PreparedVerify {
+        let prepared = PreparedVerify {
             plan: self.clone(),
             mark: match has_marks {
-                true => Some(self.gpu.pipeline(&kernels::mark(class)).await?),
+                true => Some(gpu.pipeline(&kernels::mark(class)).await?),
                 false => None,
             },
-            rows: self.gpu.pipeline(&form.rows(RowKind::Target)).await?,
+            rows: gpu.pipeline(&form.rows(RowKind::Target)).await?,
             draft_rows: draft(form.rows(RowKind::Draft)).await?,
-            merge: self.gpu.pipeline(&form.merge()).await?,
-            cuts: self.cuts(RowKind::Target).await?,
+            merge: gpu.pipeline(&form.merge()).await?,
+            cuts: self.cuts(gpu, RowKind::Target).await?,
             draft_cuts: match has_draft {
-                true => self.cuts(RowKind::Draft).await?,
+                true => self.cuts(gpu, RowKind::Draft).await?,
                 false => Vec::new(),
             },
-            children: self.gpu.pipeline(&form.children()).await?,
+            children: gpu.pipeline(&form.children()).await?,
             joint: [
-                self.gpu.pipeline(&form.joint_begin()).await?,
-                self.gpu.pipeline(&form.joint_sums()).await?,
-                self.gpu.pipeline(&form.joint()).await?,
+                gpu.pipeline(&form.joint_begin()).await?,
+                gpu.pipeline(&form.joint_sums()).await?,
+                gpu.pipeline(&form.joint()).await?,
             ],
-            walk: self.gpu.pipeline(&kernels::walk()).await?,
-            check: self.gpu.pipeline(&kernels::check()).await?,
+            walk: gpu.pipeline(&kernels::walk()).await?,
+            check: gpu.pipeline(&kernels::check()).await?,
             top: match self.problem.top_log_probabilities {
                 0 => None,
-                _ => Some(PreparedTop::new(&self.gpu, &self.problem).await?),
+                _ => Some(PreparedTop::new(gpu, &self.problem).await?),
             },
             top_processed: match self.problem.top_log_probabilities {
                 0 => None,
-                _ => Some(self.gpu.pipeline(&form.top_processed()).await?),
+                _ => Some(gpu.pipeline(&form.top_processed()).await?),
             },
-            rest: self.gpu.pipeline(&form.rest()).await?,
-            sample: self.gpu.pipeline(&form.sample()).await?,
-            finalise: self.gpu.pipeline(&kernels::finalise()).await?,
-        })
+            rest: gpu.pipeline(&form.rest()).await?,
+            sample: gpu.pipeline(&form.sample()).await?,
+            finalise: gpu.pipeline(&kernels::finalise()).await?,
+        };
+        together.end().await?;
+        Ok(prepared)
     }
 }
 

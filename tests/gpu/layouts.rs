@@ -30,7 +30,7 @@ fn parse(name: &str, wgsl: &str) -> naga::Module {
     module
 }
 
-fn check(kernel: &Kernel) {
+pub fn check(kernel: &Kernel) {
     let name = &kernel.name;
     // The loops as they are, and written out as real GPUs get them.
     parse(name, &kernel.unrolled_wgsl(Dialect::Naga));

@@ -13,6 +13,7 @@ mod ops;
 mod plans;
 mod random;
 mod sampling;
+mod supported;
 mod trees;
 mod verify;
 

@@ -76,6 +76,7 @@ pub fn options() -> DecoderOptions {
         cache: Element::F32,
         page: None,
         sequences: 1,
+        lazy_kernels: false,
     }
 }
 

@@ -16,7 +16,7 @@ pub fn property(object: &JsValue, name: &str) -> JsValue {
 }
 
 /// Runs `run` while `object[name]` is `value`, and then as before.
-fn shadowed<T>(
+pub fn shadowed<T>(
     object: &JsValue,
     name: &str,
     value: &JsValue,
@@ -43,7 +43,7 @@ fn shadowed<T>(
 }
 
 /// Runs `run` while the method `name` of `object` answers `answer`.
-fn answering<T>(
+pub fn answering<T>(
     object: &JsValue,
     name: &str,
     answer: &JsValue,

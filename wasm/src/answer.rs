@@ -60,6 +60,7 @@ impl Generator {
             ));
         }
         self.drafters.install(&mut self.session, &drafter).await?;
+        self.session.set_reads_drafts(wants_steps);
         let tokens = self
             .session
             .generate(&prompt, options)
@@ -123,6 +124,7 @@ fn counts(statistics: &Statistics) -> Value {
             "draft": statistics.draft.as_secs_f64(),
             "verify": statistics.verify.as_secs_f64(),
             "shift": statistics.shift.as_secs_f64(),
+            "compile": statistics.compile.as_secs_f64(),
         },
     })
 }
@@ -178,6 +180,13 @@ fn step_event(
             "path": step.path,
             // Of the kept nodes below the root in order, then of the token after them.
             "probabilities": logs.collect::<Vec<_>>(),
+            // In the same places, where so many of the likeliest tokens are asked for.
+            "likeliest": step.log_probabilities.iter()
+                .map(|both| {
+                    let top = both.top.iter();
+                    top.map(|top| json!({ "id": top.token, "probability": top.raw.exp() })).collect()
+                })
+                .collect::<Vec<Value>>(),
             "bonus": step.tokens.last().map(|id| json!({ "id": id, "text": name(*id) })),
             "seconds": {
                 "draft": step.draft_time.as_secs_f64(),

@@ -1,5 +1,7 @@
 //! A device of the page with what kernels may use on it.
 
+use std::sync::Arc;
+
 use sunfleck::{
     gpu::{AdapterClass, BufferView, Capabilities, Dialect, Gpu, SubgroupSizes},
     wgpu,
@@ -8,6 +10,7 @@ use wasm_bindgen::prelude::*;
 
 use crate::{
     adopt,
+    compiler::Asynchronous,
     error::{Code, fail},
     json::Fields,
 };
@@ -56,7 +59,8 @@ impl Device {
             capabilities = capabilities.floor();
         }
         Ok(Self {
-            gpu: Gpu::with_capabilities(&wgpu_device, &queue, capabilities),
+            gpu: Gpu::with_capabilities(&wgpu_device, &queue, capabilities)
+                .with_compiler(Arc::new(Asynchronous(device.clone()))),
             js: device,
         })
     }

@@ -1,6 +1,10 @@
 //! Who drafts, and how much: drafters with trained weights, and what is asked for in an answer.
 
-use std::{cell::RefCell, collections::HashMap, rc::Rc};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, HashMap},
+    rc::Rc,
+};
 
 use sunfleck::{
     draft::{
@@ -114,19 +118,30 @@ impl Trained {
 #[derive(Default)]
 pub struct Drafters {
     trained: HashMap<Trained, Rc<RefCell<Box<dyn Drafter>>>>,
-    costs: HashMap<String, StepCosts>,
+    costs: BTreeMap<String, StepCosts>,
+    /// What was asked for when a drafter was held to what pays last, and that drafter: it has counted what was kept.
+    adaptive: Option<(Request, Rc<RefCell<Box<dyn Drafter>>>)>,
 }
 
 /// One of [`Drafters`] at work.
 struct Shared {
-    name: &'static str,
+    name: String,
     drafter: Rc<RefCell<Box<dyn Drafter>>>,
+}
+
+impl Shared {
+    fn of(drafter: &Rc<RefCell<Box<dyn Drafter>>>) -> Box<dyn Drafter> {
+        Box::new(Self {
+            name: drafter.borrow().name().to_owned(),
+            drafter: drafter.clone(),
+        })
+    }
 }
 
 // A generator drafts for one answer at a time, so no two borrows meet.
 impl Drafter for Shared {
     fn name(&self) -> &str {
-        self.name
+        &self.name
     }
 
     fn limits(&self) -> DraftLimits {
@@ -145,12 +160,17 @@ impl Drafter for Shared {
         self.drafter.borrow_mut().observe(outcome);
     }
 
+    fn explain(&self) -> Option<String> {
+        self.drafter.borrow().explain()
+    }
+
     fn reset(&mut self) {
         self.drafter.borrow_mut().reset();
     }
 }
 
 /// How much is drafted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Size {
     Usual,
     /// What pays, by measured costs.
@@ -190,6 +210,7 @@ impl Size {
 }
 
 /// What an answer asks for.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Request {
     name: String,
     ngram: Option<NgramOptions>,
@@ -251,6 +272,22 @@ impl Drafters {
     pub fn insert(&mut self, kind: Trained, drafter: Box<dyn Drafter>) {
         self.trained.insert(kind, Rc::new(RefCell::new(drafter)));
         self.costs.retain(|name, _| !name.ends_with(kind.name()));
+        self.adaptive = None;
+    }
+
+    /// What was measured, JSON of each drafter.
+    pub fn costs(&self) -> BTreeMap<String, String> {
+        let costs = self.costs.iter();
+        costs
+            .map(|(name, costs)| (name.clone(), costs.to_json()))
+            .collect()
+    }
+
+    /// Takes what was measured before for the drafter `name`, where it is that and nothing is known yet.
+    pub fn know(&mut self, name: &str, costs: &str) {
+        if let Some(costs) = StepCosts::from_json(costs) {
+            self.costs.entry(name.to_owned()).or_insert(costs);
+        }
     }
 
     /// Names of the drafters that are loaded.
@@ -267,6 +304,12 @@ impl Drafters {
         session: &mut Session,
         request: &Request,
     ) -> Result<(), JsValue> {
+        if let Some((asked, drafter)) = &self.adaptive
+            && asked == request
+        {
+            session.set_drafter(Shared::of(drafter));
+            return Ok(());
+        }
         let drafter = self.make(request)?;
         session.set_drafter(match request.size {
             Size::Chain(tokens) => Box::new(Bounded::chain(drafter, tokens)),
@@ -285,7 +328,11 @@ impl Drafters {
                 costs
             }
         };
-        session.set_drafter(Box::new(Auto::new(self.make(request)?, costs)));
+        let drafter: Box<dyn Drafter> =
+            Box::new(Auto::new(self.make(request)?, costs).by_the_clock());
+        let drafter = Rc::new(RefCell::new(drafter));
+        session.set_drafter(Shared::of(&drafter));
+        self.adaptive = Some((request.clone(), drafter));
         Ok(())
     }
 
@@ -319,10 +366,7 @@ impl Drafters {
     fn shared(&self, kind: Trained) -> Result<Box<dyn Drafter>, JsValue> {
         let name = kind.name();
         match self.trained.get(&kind) {
-            Some(drafter) => Ok(Box::new(Shared {
-                name,
-                drafter: drafter.clone(),
-            })),
+            Some(drafter) => Ok(Shared::of(drafter)),
             None => Err(fail(
                 Code::Argument,
                 format!(

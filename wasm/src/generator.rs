@@ -74,6 +74,9 @@ impl Generator {
         let loaded =
             Decoder::load_from(&device.gpu, &gguf, &mut source, options, &mut report).await;
         let decoder = loaded.map_err(|error| source.explain(error))?;
+        // Kernels that a prompt does not need compile after those that it does. An answer hears of errors.
+        let compiled = decoder.compiled();
+        wasm_bindgen_futures::spawn_local(async move { drop(compiled.await) });
         Ok(Self {
             session: Session::new(&device.gpu, decoder, Box::new(NoDrafter)),
             tokenizer,
@@ -138,6 +141,7 @@ impl Generator {
             "gpuBytes": decoder.gpu_bytes(),
             "chat": self.chat.is_ok(),
             "drafters": self.drafters.names(),
+            "fingerprint": format!("{:016x}", decoder.fingerprint()),
         })
         .to_string()
     }
@@ -174,6 +178,23 @@ impl Generator {
     /// What `tree: "auto"` measured, counted and chose in the last answer, and why; nothing where it was not asked for.
     pub fn explain(&self) -> Option<String> {
         self.session.explain()
+    }
+
+    /// Waits until all kernels of the model are compiled.
+    pub async fn compiled(&self) -> Result<(), JsValue> {
+        let compiled = self.session.decoder().compiled().await;
+        compiled.map_err(|error| fail(Code::Gpu, error))
+    }
+
+    /// What was measured for `tree: "auto"`, as JSON: an object of texts, by drafter.
+    pub fn costs(&self) -> String {
+        json!(self.drafters.costs()).to_string()
+    }
+
+    /// Takes such a text for the drafter `name`; one that can't be read, or is known better, changes nothing.
+    #[wasm_bindgen(js_name = knowCosts)]
+    pub fn know_costs(&mut self, name: &str, costs: &str) {
+        self.drafters.know(name, costs);
     }
 
     /// Tokens that still fit the context.

@@ -9,6 +9,7 @@
 mod adopt;
 mod answer;
 mod attention;
+mod compiler;
 mod device;
 mod drafters;
 mod error;

@@ -115,6 +115,7 @@ pub fn decoder(text: &str) -> Result<DecoderOptions, JsValue> {
         cache: fields.choice("kv", &kv)?.unwrap_or(defaults.cache),
         page: fields.u32("page")?,
         max_draft: fields.u32("maxDraft")?.unwrap_or(defaults.max_draft),
+        lazy_kernels: true,
         ..defaults
     };
     fields.finish()?;

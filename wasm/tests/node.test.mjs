@@ -167,12 +167,19 @@ test('trained drafters load and change no greedy token, alone, after look-up and
     await generator.loadDrafter({ kind, weights: tinyDrafter(kind), ...options });
     for (const how of [{ drafter: kind }, { drafter: `ngram+${kind}` }, { drafter: kind, tree: { chain: 2 } }, { drafter: kind, tree: { nodes: 6 } }]) {
       const drafts = [];
-      const onStep = ({ draft }) => draft && drafts.push(draft.tokens.length);
+      const unread = [];
+      const onStep = ({ draft }) => {
+        if (!draft) return;
+        drafts.push(draft.tokens.length);
+        unread.push(...draft.tokens.filter((token) => token === null));
+      };
       const answer = generator.generate(prompt, { raw: true, maxTokens, onStep, ...how });
       assert.equal(await answer.text(), expected.text, JSON.stringify(how));
       const result = await answer.result;
       assert.deepEqual(result.tokenIds, expected.tokens, JSON.stringify(how));
       assert.ok(result.drafted > 0, JSON.stringify(how));
+      // Whoever hears of steps sees whole drafts, also those that never left the GPU.
+      assert.deepEqual(unread, [], JSON.stringify(how));
       const most = how.tree?.nodes ?? how.tree?.chain + 1;
       if (how.tree) assert.ok(drafts.every((nodes) => nodes <= most), `${drafts} of ${JSON.stringify(how)}`);
     }
@@ -184,6 +191,26 @@ test('trained drafters load and change no greedy token, alone, after look-up and
   await assert.rejects(generator.generate(prompt, { tree: { nodes: 0 } }).text(), sunfleck.ArgumentError);
 });
 
+test('chains are drawn by chance where that is asked for: one seed, one text', async () => {
+  const kind = 'exit';
+  const write = async (options) => {
+    const answer = generator.generate(prompt, { raw: true, maxTokens: 16, drafter: kind, tree: { chain: 3 }, ...options });
+    await answer.text();
+    return answer.result;
+  };
+  const drawn = { temperature: 1.5, seed: 5, drafts: 'drawn' };
+  const [one, again, likeliest] = [await write(drawn), await write(drawn), await write({ ...drawn, drafts: 'likeliest' })];
+  assert.deepEqual(one.tokenIds, again.tokenIds, kind);
+  assert.deepEqual([one.drafted, one.accepted], [again.drafted, again.accepted]);
+  // Other random numbers decide what the text is: a model of random numbers is hardly sure of any token.
+  assert.notDeepEqual(one.tokenIds, likeliest.tokenIds, kind);
+  assert.ok(one.drafted > 0, kind);
+  // Without a temperature nothing is left to chance.
+  const greedy = await write({ drafts: 'drawn', maxTokens: expected.tokens.length });
+  assert.deepEqual(greedy.tokenIds, expected.tokens, kind);
+  await assert.rejects(generator.generate(prompt, { drafts: 'luck' }).text(), sunfleck.ArgumentError);
+});
+
 test('an adaptive tree measures, says what it chose, and changes no greedy token', async () => {
   const options = { raw: true, maxTokens: expected.tokens.length, tree: 'auto' };
   const answer = generator.generate(prompt, options);
@@ -192,6 +219,17 @@ test('an adaptive tree measures, says what it chose, and changes no greedy token
   const plain = generator.generate(prompt, { raw: true, maxTokens: 4 });
   await plain.text();
   assert.equal((await plain.result).explained, null);
+  // What was measured is not measured again, in another load neither.
+  const { costs } = generator;
+  assert.deepEqual(Object.keys(costs), ['ngram']);
+  const other = await Generator.load(await tiny(), { device, context: 64, costs: { ...costs, exit: 'no costs', 'ngram+exit': costs.ngram } });
+  const before = other.costs;
+  assert.deepEqual(Object.keys(before).sort(), ['ngram', 'ngram+exit']);
+  const known = other.generate(prompt, options);
+  assert.equal(await known.text(), expected.text);
+  assert.match((await known.result).explained, /choice/);
+  assert.deepEqual(other.costs, before);
+  other.dispose();
   // What is not measured yet would forget the sequence.
   await assert.rejects(generator.generate('again', { ...options, drafter: 'exit', continue: true }).text(), /without `continue`/);
 });
@@ -231,7 +269,13 @@ test('the build without grammars gives the same tokens, and says where grammars 
 
 test('log-probabilities are those of the whole vocabulary and of what was sampled from', async () => {
   const seen = [];
-  const onStep = (step) => seen.push(...step.new);
+  const onStep = (step) => {
+    seen.push(...step.new);
+    for (const [i, place] of (step.draft?.likeliest ?? []).entries()) {
+      assert.equal(place.length, 3);
+      assert.ok(place[0].probability >= step.draft.probabilities[i] - 1e-6);
+    }
+  };
   await generator.generate(prompt, { raw: true, maxTokens: 6, temperature: 0.5, topK: 1, seed: 2, logProbabilities: 3, onStep }).text();
   assert.equal(seen.length, 6);
   for (const { id, logProbability, processedLogProbability, probability, likeliest } of seen) {

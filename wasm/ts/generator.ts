@@ -1,7 +1,10 @@
+import { Answer } from './answer.js';
+import { keep, recall, type Costs, type CostsOf } from './costs.js';
 import { Device } from './device.js';
 import { Download, Incoming, type ByteSource, type CacheState, type DownloadOptions } from './download.js';
 import { ArgumentError, GenerateError } from './errors.js';
 import { call, glue, json, release, settle } from './module.js';
+import { attended } from './pulse.js';
 import { readBlob } from './storage.js';
 import type { RuleOptions, Sampling } from './verify.js';
 
@@ -48,8 +51,13 @@ export interface LoadOptions {
   device?: Device;
   signal?: AbortSignal;
   onProgress?: (progress: LoadProgress) => void;
-  /** Whether a file from an address is kept in the Origin Private File System. Default true. */
+  /**
+   * Whether a file from an address is kept in the Origin Private File System, and what `tree: 'auto'` measures. Default
+   * true.
+   */
   cache?: boolean;
+  /** `generator.costs` of an earlier time on this adapter with this model: `tree: 'auto'` need not measure again. */
+  costs?: Costs;
   /** SHA-256 that the file must have, in hexadecimal. */
   sha256?: string;
   /** In place of the global one. */
@@ -83,6 +91,8 @@ export interface ModelDescription {
   chat: boolean;
   /** Trained drafters that are loaded. */
   drafters: TrainedDrafter[];
+  /** Equal for equal weights; no protection against forgery. */
+  fingerprint: string;
 }
 
 export interface GenerateOptions extends Sampling, RuleOptions {
@@ -97,7 +107,8 @@ export interface GenerateOptions extends Sampling, RuleOptions {
   drafter?: 'none' | 'ngram' | TrainedDrafter | `ngram+${TrainedDrafter}`;
   /**
    * How much is drafted. Default: as much as the drafter likes. `auto`: what pays, which may be nothing, by costs that
-   * are measured once for each drafter (some seconds, more on a slow device) and by how often drafts were kept.
+   * are measured once for each drafter (some seconds, more on a slow device; kept for the next visit), by what steps
+   * turn out to take, and by how often drafts were kept.
    */
   tree?: 'auto' | { chain: number } | { nodes: number };
   /** What the whole answer may be: one that matches a regular expression, or JSON of a schema (as JSON or its text). */
@@ -158,13 +169,13 @@ export interface Counts {
   /** After the prompt. */
   tokensPerSecond: number;
   promptTokensPerSecond: number;
-  /** `draft` and `verify` are parts of `decode`. */
-  seconds: { prefill: number; decode: number; draft: number; verify: number; shift: number };
+  /** `draft` and `verify` are parts of `decode`; `compile` is the wait for kernels after the first token. */
+  seconds: { prefill: number; decode: number; draft: number; verify: number; shift: number; compile: number };
 }
 
 /** The draft of a step; lists have an entry a node, node 0 being the token before. */
 export interface StepDraft {
-  /** Null for a token that a drafter on the GPU proposed and that was not kept: it was never read back. */
+  /** Null for a token that was never read back from the GPU. */
   tokens: (number | null)[];
   texts: (string | null)[];
   parents: (number | null)[];
@@ -172,6 +183,8 @@ export interface StepDraft {
   path: number[];
   /** With `logProbabilities`: of the kept nodes below the root, then of the bonus token. */
   probabilities: number[];
+  /** In the same places the likeliest tokens by the model's logits, where `logProbabilities` is their number. */
+  likeliest: { id: number; probability: number }[][];
   bonus: { id: number; text: string | null } | null;
   seconds: { draft: number; verify: number };
 }
@@ -216,8 +229,18 @@ export class Generator {
   private source: ByteSource | undefined;
   private busy: Promise<unknown> | undefined;
   private disposed = false;
+  /** Which trained drafters are loaded. */
+  private readonly trained: Record<string, string> = {};
 
-  private constructor(device: Device, inner: glue.Generator, source: ByteSource, cache: CacheState, sha256: string | undefined) {
+  private constructor(
+    device: Device,
+    inner: glue.Generator,
+    source: ByteSource,
+    cache: CacheState,
+    sha256: string | undefined,
+    private readonly kv: LoadOptions['kv'],
+    private readonly keepsCosts: boolean,
+  ) {
     this.device = device;
     this.inner = inner;
     this.source = source;
@@ -230,7 +253,7 @@ export class Generator {
    * download goes on where it ended (in a worker; a page keeps complete files only).
    */
   static async load(model: ModelSource, options: LoadOptions = {}): Promise<Generator> {
-    const { signal, onProgress, cache = true, sha256, fetch, drafters = [], context, kv, page, maxDraft } = options;
+    const { signal, onProgress, cache = true, sha256, fetch, drafters = [], costs, context, kv, page, maxDraft } = options;
     signal?.throwIfAborted();
     const device = options.device ?? (await Device.request());
     const begun = performance.now();
@@ -276,7 +299,8 @@ export class Generator {
       if (source instanceof Download || source instanceof Incoming) await settle(() => source.done, device.failed);
       const [state, hash]: [CacheState, string | undefined] =
         source instanceof Download ? [source.cache, source.sha256] : [{ state: 'off', resumed: 0 }, undefined];
-      const generator = new Generator(device, inner, source, state, hash);
+      const generator = new Generator(device, inner, source, state, hash, kv, cache);
+      for (const [drafter, text] of Object.entries(costs ?? {})) inner.knowCosts(drafter, text);
       for (const drafter of drafters) await generator.loadDrafter(drafter);
       if (source instanceof Download && (await source.release())) generator.source = undefined;
       report();
@@ -302,6 +326,20 @@ export class Generator {
         this.device.failed,
       ),
     );
+    this.trained[kind] = JSON.stringify([options, bytes.length, vocabulary.length]);
+  }
+
+  /**
+   * Waits until all kernels are compiled. `load` does not, and an answer waits for those that it needs; times are
+   * best compared after this.
+   */
+  async compiled(): Promise<void> {
+    await this.alone(() => settle(() => this.inner.compiled(), this.device.failed));
+  }
+
+  /** What `tree: 'auto'` measured, by drafter; for `costs` of another load. */
+  get costs(): Costs {
+    return JSON.parse(this.whileIdle(() => this.inner.costs())) as Costs;
   }
 
   /** Shape and memory of the model. */
@@ -364,16 +402,33 @@ export class Generator {
       }
       return hear(heard);
     };
+    const measured = rest.tree === 'auto' && this.keepsCosts ? await this.recallCosts(rest.drafter) : undefined;
     const result = await this.alone(() =>
       settle(() => this.inner.generate(tokens, text, cancel, onEvent), this.device.failed),
     );
+    await measured?.();
     return JSON.parse(result) as AnswerResult;
+  }
+
+  /** Looks for costs that were kept; what it gives keeps new ones. */
+  private async recallCosts(drafter = 'ngram'): Promise<() => Promise<void>> {
+    const { maxDraft, fingerprint } = this.describe();
+    const { adapterInfo: adapter, capabilities } = this.device;
+    const of: CostsOf = { adapter, capabilities: JSON.stringify(capabilities), fingerprint, kv: this.kv, maxDraft, trained: this.trained };
+    if (!(drafter in this.costs)) {
+      const kept = await recall(of, drafter);
+      if (kept !== undefined) this.whileIdle(() => this.inner.knowCosts(drafter, kept));
+    }
+    const known = drafter in this.costs;
+    return async () => {
+      if (!known && !this.disposed && drafter in this.costs) await keep(of, { [drafter]: this.costs[drafter] ?? '' });
+    };
   }
 
   /** Runs `run` while nothing else uses the sequence. */
   private async alone<T>(run: () => Promise<T>): Promise<T> {
     this.whileIdle(() => {});
-    const running = run();
+    const running = attended(this.device.gpuDevice, run);
     this.busy = running;
     try {
       return await running;
@@ -386,102 +441,6 @@ export class Generator {
     if (this.disposed) throw new GenerateError('this generator was disposed of; load the model again');
     if (this.busy) throw new GenerateError('this generator is at work; wait for its answer to end, or end it');
     return call(run);
-  }
-}
-
-/** Pieces that may wait for their reader before the GPU does. */
-const AHEAD = 64;
-
-/** An answer as it is generated. Iterate over it once. */
-export class Answer implements AsyncIterable<Piece> {
-  /** Counts and times, once the answer has ended; rejects as the iteration does. */
-  readonly result: Promise<AnswerResult>;
-  private resolve!: (result: AnswerResult) => void;
-  private reject!: (error: unknown) => void;
-  private begun = false;
-
-  /** @internal */
-  constructor(
-    private readonly run: (hear: (piece: Piece) => Promise<void> | undefined, cancel: glue.Cancel) => Promise<AnswerResult>,
-    private readonly signal: AbortSignal | undefined,
-  ) {
-    this.result = new Promise((resolve, reject) => {
-      this.resolve = resolve;
-      this.reject = reject;
-    });
-    this.result.catch(() => {});
-  }
-
-  /** The whole text. */
-  async text(): Promise<string> {
-    let text = '';
-    for await (const piece of this) text += piece.text;
-    return text;
-  }
-
-  async *[Symbol.asyncIterator](): AsyncGenerator<Piece, void, undefined> {
-    if (this.begun) throw new ArgumentError('an answer can be iterated over once; call `generate` again');
-    this.begun = true;
-    const { signal } = this;
-    const pieces: Piece[] = [];
-    let ended = false;
-    let failure: { error: unknown } | undefined;
-    let wakeReader = () => {};
-    let wakeWriter = () => {};
-    const cancel = call(() => new glue.Cancel());
-    const stop = () => {
-      cancel.cancel();
-      wakeWriter();
-    };
-    signal?.addEventListener('abort', stop, { once: true });
-    const hear = (piece: Piece): Promise<void> | undefined => {
-      pieces.push(piece);
-      wakeReader();
-      if (pieces.length < AHEAD || signal?.aborted) return undefined;
-      return new Promise((resolve) => (wakeWriter = resolve));
-    };
-    const running = (async () => {
-      signal?.throwIfAborted();
-      return this.run(hear, cancel);
-    })().then(
-      (result) => {
-        if (signal?.aborted) failure = { error: signal.reason };
-        else this.resolve(result);
-      },
-      (error: unknown) => {
-        failure = { error: signal?.aborted ? signal.reason : error };
-      },
-    ).finally(() => {
-      if (failure) this.reject(failure.error);
-      ended = true;
-      wakeReader();
-    });
-    try {
-      for (;;) {
-        const piece = pieces.shift();
-        if (piece && !signal?.aborted) {
-          if (pieces.length < AHEAD / 2) wakeWriter();
-          yield piece;
-        } else if (ended) {
-          break;
-        } else {
-          pieces.length = 0;
-          wakeWriter();
-          await new Promise<void>((resolve) => {
-            wakeReader = resolve;
-            if (ended || pieces.length > 0) resolve();
-          });
-        }
-      }
-      const failed = failure as { error: unknown } | undefined;
-      if (failed) throw failed.error;
-    } finally {
-      // Also where the reader left the loop.
-      stop();
-      await running;
-      signal?.removeEventListener('abort', stop);
-      release(cancel);
-    }
   }
 }
 

@@ -30,8 +30,8 @@ export {
   VerifyError,
   WebGpuUnavailableError,
 } from './errors.js';
+export { Answer } from './answer.js';
 export {
-  Answer,
   Generator,
   type AnswerResult,
   type Counts,

@@ -95,19 +95,18 @@ export class FileCache {
     }
   }
 
-  /** What is known of the file called `key`; undefined where that is nothing, or unreadable. */
-  async describe(key: string): Promise<Kept | undefined> {
+  /** The text called `name`; undefined where there is none, or it can't be read. */
+  async text(name: string): Promise<string | undefined> {
     try {
-      const file = await (await this.folder.getFileHandle(`${key}.json`)).getFile();
-      return JSON.parse(await file.text()) as Kept;
+      return await (await (await this.folder.getFileHandle(name)).getFile()).text();
     } catch {
       return undefined;
     }
   }
 
-  async note(key: string, kept: Kept): Promise<void> {
-    const handle = await this.folder.getFileHandle(`${key}.json`, { create: true });
-    const bytes = new TextEncoder().encode(JSON.stringify(kept));
+  async keepText(name: string, text: string): Promise<void> {
+    const handle = await this.folder.getFileHandle(name, { create: true });
+    const bytes = new TextEncoder().encode(text);
     const sync = await (handle as SyncFile).createSyncAccessHandle?.();
     if (sync) {
       try {
@@ -122,6 +121,19 @@ export class FileCache {
     const stream = await handle.createWritable();
     await stream.write(bytes as BufferSource);
     await stream.close();
+  }
+
+  /** What is known of the file called `key`; undefined where that is nothing, or unreadable. */
+  async describe(key: string): Promise<Kept | undefined> {
+    try {
+      return JSON.parse((await this.text(`${key}.json`)) ?? '') as Kept;
+    } catch {
+      return undefined;
+    }
+  }
+
+  async note(key: string, kept: Kept): Promise<void> {
+    await this.keepText(`${key}.json`, JSON.stringify(kept));
   }
 
   /** The kept bytes; undefined where there are none. */

@@ -51,6 +51,16 @@ const FIELDS: Field[] = [
     value: '',
   },
   {
+    id: 'drafts',
+    label: 'Drafted tokens',
+    hint: 'drawn: in chains, above temperature 0',
+    options: [
+      ['likeliest', 'the likeliest'],
+      ['drawn', 'drawn by chance'],
+    ],
+    value: 'likeliest',
+  },
+  {
     id: 'rule',
     label: 'Rule',
     options: [
@@ -97,6 +107,9 @@ const FIELDS: Field[] = [
   { id: 'raw', label: 'Continue the text, no chat', check: true, value: '' },
   { id: 'probabilities', label: 'Show probabilities', check: true, value: 'on' },
 ];
+
+/** Tokens of each place whose probabilities are asked for: drafted ones that are not among them are unlikely. */
+const LIKELIEST = 8;
 
 const TRAINED = /(mtp|medusa|exit)$/;
 
@@ -163,10 +176,11 @@ export class Controls {
       seed: Math.round(number('seed')),
       maxTokens: Math.round(number('max-tokens')),
       raw: checked('raw'),
-      logProbabilities: checked('probabilities'),
+      logProbabilities: checked('probabilities') && LIKELIEST,
     };
     const trained = TRAINED.test(drafter) ? this.offered(drafter) : undefined;
     if (trained) generate.trained = trained;
+    if (value('drafts') === 'drawn') generate.drafts = 'drawn';
     const [bound, size] = value('tree').split(':');
     if (bound === 'auto') generate.tree = 'auto';
     else if (bound === 'chain') generate.tree = { chain: Number(size) };

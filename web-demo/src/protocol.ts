@@ -75,6 +75,8 @@ export interface Calls {
   device: { in: { floor?: boolean }; out: DeviceReport };
   load: { in: LoadRequest; out: LoadReport };
   generate: { in: GenerateRequest; out: AnswerResult };
+  /** Waits for the model's kernels. */
+  compiled: { in: null; out: null };
   bench: { in: { quick: boolean }; out: BenchReport };
   explain: { in: null; out: Explained };
   cached: { in: null; out: { url: string; bytes: number; size: number | undefined; complete: boolean }[] };

@@ -69,7 +69,9 @@ export class RaceView {
     this.plain.begin('running …');
     this.speculative.begin('waits for the plain one to end');
     try {
-      // Warm up, so that neither pays for the first run.
+      // So that neither pays for what is still being compiled.
+      this.plain.note('compiling kernels …');
+      await this.engine.call('compiled', null, { signal: running.signal });
       const request = { ...generate, prompt: this.prompt.value, logProbabilities: false };
       const first = await this.lane(this.plain, { ...request, drafter: 'none' }, running.signal);
       verdict.textContent = 'Now with drafts …';
@@ -98,6 +100,7 @@ export class RaceView {
         }
       },
     });
+    lane.transcript.end();
     lane.bar(1);
     lane.note(`${result.tokens} tokens in ${seconds(result.seconds.decode)}: ${result.tokensPerSecond.toFixed(2)} tokens/s, ${result.tokensPerStep.toFixed(2)} a step`);
     return result;

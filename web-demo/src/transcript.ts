@@ -26,7 +26,13 @@ export class Transcript {
     requestAnimationFrame(() => this.draw());
   }
 
+  /** Shows at once what came last, so that nothing is missing when the answer is said to be over. */
+  end(): void {
+    if (this.scheduled) this.draw();
+  }
+
   private draw(): void {
+    if (!this.scheduled) return;
     this.scheduled = false;
     const { element } = this;
     const atEnd = element.scrollHeight - element.scrollTop - element.clientHeight < 40;

@@ -10,7 +10,7 @@ const GAP = 26;
 interface Box {
   label: string;
   kind: 'root' | 'kept' | 'bonus' | 'dropped';
-  probability?: number | undefined;
+  probability?: string | undefined;
   parent: number | null;
   depth: number;
   line: number;
@@ -22,6 +22,15 @@ function shown(text: string | null): string {
   return visible.length > 14 ? `${visible.slice(0, 13)}…` : visible || '∅';
 }
 
+/** Of drafted tokens that were not kept, from the likeliest ones in their places: those beside the kept path. */
+function beside(draft: StepDraft, node: number): string | undefined {
+  const place = draft.likeliest[draft.path.indexOf(draft.parents[node] ?? -1)];
+  if (!place?.length) return undefined;
+  const found = place.find(({ id }) => id === draft.tokens[node]) ?? place.at(-1)!;
+  const probability = found.probability.toFixed(2);
+  return found.id === draft.tokens[node] ? probability : `< ${probability === '0.00' ? '0.01' : probability}`;
+}
+
 /** The nodes with the bonus token as one more, each on its line. */
 function boxes(draft: StepDraft): Box[] {
   const kept = new Map(draft.path.map((node, i) => [node, i]));
@@ -29,11 +38,12 @@ function boxes(draft: StepDraft): Box[] {
     const parent = draft.parents[node] ?? null;
     const order = kept.get(node);
     const kind = node === 0 ? 'root' : order === undefined ? 'dropped' : 'kept';
-    return { label: shown(draft.texts[node] ?? null), kind, parent, depth: 0, line: 0, probability: order ? draft.probabilities[order - 1] : undefined };
+    const probability = kind === 'dropped' ? beside(draft, node) : order ? draft.probabilities[order - 1]?.toFixed(2) : undefined;
+    return { label: shown(draft.texts[node] ?? null), kind, parent, depth: 0, line: 0, probability };
   });
   if (draft.bonus) {
     const parent = draft.path.at(-1) ?? 0;
-    list.push({ label: shown(draft.bonus.text), kind: 'bonus', parent, depth: 0, line: 0, probability: draft.probabilities[draft.path.length - 1] });
+    list.push({ label: shown(draft.bonus.text), kind: 'bonus', parent, depth: 0, line: 0, probability: draft.probabilities[draft.path.length - 1]?.toFixed(2) });
   }
   const children: number[][] = list.map(() => []);
   list.forEach((box, node) => {
@@ -94,7 +104,7 @@ export class TreeView {
       const group = svg('g', { class: box.kind }, svg('rect', { x, y: y - HEIGHT / 2, width: own, height: HEIGHT, rx: 7 }));
       group.append(svg('text', { x: x + own / 2, y: y + 4.5, 'text-anchor': 'middle' }, box.label));
       if (box.probability !== undefined) {
-        group.append(svg('text', { class: 'probability', x: x + own / 2, y: y + HEIGHT / 2 + 10, 'text-anchor': 'middle' }, box.probability.toFixed(2)));
+        group.append(svg('text', { class: 'probability', x: x + own / 2, y: y + HEIGHT / 2 + 10, 'text-anchor': 'middle' }, box.probability));
       }
       picture.append(group);
     }

@@ -6,6 +6,8 @@ import type { Calls, DeviceReport, DrafterOffer, Event, FromWorker, ToWorker, Wi
 let device: Device | undefined;
 let deviceIsFloor = false;
 let generator: Generator | undefined;
+/** Models whose kernels were waited for. */
+const warm = new WeakSet<Generator>();
 const running = new Map<number, AbortController>();
 
 type Context = { signal: AbortSignal; tell: (event: Event) => void };
@@ -93,6 +95,8 @@ const handlers: Handlers = {
       await loadDrafter(generator, trained, signal);
     }
     if (options.tree === 'auto') tell({ kind: 'waiting', what: 'Measuring what drafts cost here, once for each drafter; then reading the prompt …' });
+    else if (!warm.has(generator)) tell({ kind: 'waiting', what: 'Compiling the kernels for prompts, then reading this one …' });
+    warm.add(generator);
     let pieces: Extract<Event, { kind: 'pieces' }>['pieces'] = [];
     let told = performance.now();
     const flush = () => {
@@ -110,6 +114,11 @@ const handlers: Handlers = {
     }
     flush();
     return answer.result;
+  },
+
+  async compiled() {
+    await generator?.compiled();
+    return null;
   },
 
   async bench({ quick }, { signal, tell }) {

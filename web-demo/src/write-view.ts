@@ -83,9 +83,11 @@ export class WriteView {
           },
         },
       );
+      this.transcript.end();
       byId('summary').textContent = summary(result);
       this.explain(result.explained);
     } catch (error) {
+      this.transcript.end();
       if (running.signal.aborted) byId('summary').textContent = 'Stopped.';
       else if (error instanceof EngineError && error.code === 'device-lost') byId('summary').textContent = 'The device was lost.';
       else {
@@ -124,7 +126,8 @@ export class WriteView {
     const set = (id: string, text: string) => (byId(id).textContent = text);
     set('stat-first', seconds(step.seconds.prefill));
     if (step.steps === 0) {
-      byId('summary').textContent = 'Writing …';
+      // Drawn a frame later, when a short answer may be over.
+      if (this.running) byId('summary').textContent = 'Writing …';
       return;
     }
     set('stat-speed', step.tokensPerSecond.toFixed(step.tokensPerSecond < 10 ? 2 : 1));

@@ -12,10 +12,12 @@ pub const HELP: &str = "\
 Usage: cargo xtask <verb> [arguments]; each verb does its own set-up.
 
   generate [PROMPT] [options]      generate text on the GPU (`generate --help` lists the options)
-  test [--full|--web] [-- FILTER]  formatting, lints, tests, documentation, the browser build
+  test [--full|--web] [-- FILTER]  formatting, lints, tests, documentation, package and page
   bench [NAME] [-- ARGUMENTS...]   run the benchmarks, or the one called NAME
   pack [options]                   an archive that runs tests and benchmarks on a GPU machine without internet
   portability                      every kernel through the compilers of Vulkan, Metal, DirectX 12 and browsers
+  targets [--since REVISION]       the library for every target and set of features, oldest Rust, package, dependencies
+  interop                          attention and verification on tensors of burn
   demo [--port N]                  build the demo page and serve it on this machine, with the model
   package-web                      build the npm package and print where its archive is
   setup                            only the set-up: an adapter and the model file
@@ -26,8 +28,8 @@ SUNFLECK_NO_INSTALL=1 forbids apt-get; the command to run by hand is printed ins
 const HELP_TEST: &str = "\
 Usage: cargo xtask test [--full] [--web | -- FILTER...]
 
-Runs cargo fmt, clippy, test, doc, a check of the browser build and the tests of npm package and demo page, which need
-Node; stops at the first that fails.
+Runs cargo fmt, clippy, test and doc, builds npm package and demo page and runs their tests, which need Node; stops at the
+first that fails.
   --full       also the long tests: the whole matrix of attention cases (sets SUNFLECK_FULL=1; more than an hour), and every
                kernel through every compiler instead of a share that changes daily
   --web        only the tests of npm package and demo page: in Node, in a fresh project, in Chromium and in Firefox
@@ -59,6 +61,19 @@ Translates every kernel that the library can emit, as wgpu would, and asks spirv
 once: 14 and 67 MB) and Tint (npm package `webgpu`; needs Node with npm) about it. Prints how many passed. What passed is
 remembered in the target folder and not asked again. With K/N only every Nth kernel is taken, beginning with the Kth.
 Off Linux on x86-64, a compiler that can't be had is said to be missing.";
+
+const HELP_TARGETS: &str = "\
+Usage: cargo xtask targets [--since REVISION]
+
+Checks the library for Windows, macOS, iOS, Android and browsers with each feature on its own, with the oldest Rust, its
+documentation as docs.rs builds it, the packed crate, licences and advisories of its dependencies, and what changed for
+users since a git revision (default: the last tag of a version). What can't be had on this machine is said at the end.";
+
+const HELP_INTEROP: &str = "\
+Usage: cargo xtask interop
+
+Tests attention and verification on tensors of burn, whose device they share, on the test adapters. The first build takes
+minutes and a newer Rust than the crate itself.";
 
 const HELP_DEMO: &str = "\
 Usage: cargo xtask demo [--port N]
@@ -92,6 +107,10 @@ pub enum Request {
     Pack(PackRequest),
     /// Translate every kernel for every API, or this share of them.
     Portability(Option<String>),
+    /// Check targets, package and dependencies; compatibility with this revision.
+    Targets(Option<String>),
+    /// Test the examples on tensors of other programs.
+    Interop,
     /// Serve the demo page at this port.
     Demo(u16),
     /// Build the npm package.
@@ -143,6 +162,22 @@ pub fn parse(arguments: &[OsString]) -> Result<Request, String> {
             _ => Err(format!(
                 "`portability` takes a share K/N alone, given {rest:?}"
             )),
+        },
+        Some("targets") => match rest {
+            [] => Ok(Request::Targets(None)),
+            [first, ..] if is_help(first) => Ok(Request::Help(HELP_TARGETS)),
+            [option, revision] if option == "--since" => match revision.to_str() {
+                Some(revision) => Ok(Request::Targets(Some(revision.to_owned()))),
+                None => Err(format!("{revision:?} is no git revision")),
+            },
+            _ => Err(format!(
+                "`targets` takes --since and a git revision, given {rest:?}"
+            )),
+        },
+        Some("interop") => match rest.first() {
+            None => Ok(Request::Interop),
+            Some(first) if is_help(first) => Ok(Request::Help(HELP_INTEROP)),
+            Some(first) => Err(format!("`interop` takes no argument, given {first:?}")),
         },
         Some("demo") => parse_demo(rest),
         Some("package-web") => match rest.first() {
@@ -388,6 +423,18 @@ mod tests {
         );
         assert!(parse(&words("portability dxc")).is_err());
         assert!(parse(&words("portability 1/2 3/4")).is_err());
+    }
+
+    #[test]
+    fn targets_takes_a_revision() {
+        assert_eq!(parse(&words("targets")), Ok(Request::Targets(None)));
+        assert_eq!(
+            parse(&words("targets --since v0.1.0")),
+            Ok(Request::Targets(Some("v0.1.0".into())))
+        );
+        assert!(parse(&words("targets v0.1.0")).is_err());
+        assert_eq!(parse(&words("interop")), Ok(Request::Interop));
+        assert!(parse(&words("interop burn")).is_err());
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 
 use crate::package::Form;
 use crate::packaged_file::PackagedFile;
@@ -55,9 +55,7 @@ type Finder = fn() -> Result<Vec<Found>>;
 /// Elsewhere one on the path is taken.
 fn spirv_val() -> Result<Vec<Found>> {
     let path = if LINUX_ON_X86 {
-        let path = SPIRV_VAL.in_cache(&cache_folder::find()?)?;
-        make_executable(&path)?;
-        path
+        SPIRV_VAL.program_in_cache(&cache_folder::find()?)?
     } else {
         PathBuf::from("spirv-val")
     };
@@ -91,17 +89,6 @@ fn tint() -> Result<Vec<Found>> {
         set.extend(vulkan_driver::only(&[&driver]));
     }
     Ok(set)
-}
-
-/// Files come out of a package without their permissions.
-fn make_executable(path: &Path) -> Result<()> {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755))
-            .with_context(|| format!("{} can't be made executable", path.display()))?;
-    }
-    Ok(())
 }
 
 fn runs(program: &Path) -> bool {

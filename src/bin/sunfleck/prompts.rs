@@ -101,7 +101,13 @@ impl<'a> Prompts<'a> {
             if batch.is_empty() || self.cancel.is_cancelled() {
                 return Ok(refused);
             }
-            let parts = batch.step().await?;
+            let parts = match batch.step().await {
+                Ok(parts) => parts,
+                Err(error) => {
+                    self.broken_off(&answers, &error)?;
+                    return Err(error.into());
+                }
+            };
             self.device.check()?;
             for part in parts {
                 let Some(answer) = answers.get_mut(&part.answer) else {
@@ -132,6 +138,29 @@ impl<'a> Prompts<'a> {
                 answers.remove(&part.answer);
             }
         }
+    }
+
+    /// Prints what answers under way have so far, with the error that ends all of them.
+    fn broken_off(
+        &self,
+        answers: &BTreeMap<AnswerId, Answer>,
+        error: &GenerateError,
+    ) -> Result<(), Box<dyn Error>> {
+        for answer in answers.values() {
+            let ids: Vec<u32> = answer.tokens.iter().map(|token| token.id).collect();
+            let line = json!({
+                "index": answer.prompt.line,
+                "prompt": answer.prompt.text,
+                "text": self.text(&answer.tokens)?.0,
+                "tokens": ids,
+                "prompt_tokens": answer.prompt_tokens,
+                "error": error.to_string(),
+            });
+            if !print::line(line)? {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Has a prompt join the batch; the inner error is one of this prompt alone.

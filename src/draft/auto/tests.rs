@@ -137,6 +137,46 @@ fn trees_that_are_dear_to_grow_are_left_for_chains() {
     assert!(!second(&mut auto(dear)).branches);
 }
 
+/// Decodes `tokens` tokens with drafts that are all kept. A step with a draft takes `dearer` times what its costs
+/// say, and everything as long as the machine is `busy`.
+fn by_the_clock(auto: &mut Auto, tokens: usize, dearer: f64, busy: f64) -> f64 {
+    let costs = auto.given.clone();
+    let (mut seconds, mut given) = (0.0, 0);
+    while given < tokens {
+        // Every third step there is nothing to draft.
+        let room = if given % 3 == 0 { 0 } else { 15 };
+        let drafted = auto.draft(&DraftContext::new(&[7], 16, room)).unwrap();
+        let tree = drafted.tree().clone();
+        let depth = tree.max_depth() as usize;
+        let path: Vec<u32> = (0..=depth as u32).collect();
+        let kept = &tree.tokens()[1..=depth];
+        let mut time = busy * costs.step(tree.len(), depth);
+        if tree.len() > 1 {
+            time *= dearer;
+        }
+        seconds += time;
+        let outcome = Outcome::new(&tree, kept).with_path(&path);
+        auto.observe(&outcome.with_time(web_time::Duration::from_secs_f64(time)));
+        given += depth + 1;
+    }
+    seconds / (given as f64 * busy * costs.plain())
+}
+
+#[test]
+fn drafts_that_the_clock_finds_too_dear_are_given_up() {
+    for busy in [1.0, 5.0] {
+        let mut right = auto(costs(0.05, 0.0)).by_the_clock();
+        let ratio = by_the_clock(&mut right, 600, 1.0, busy);
+        assert!(ratio < 0.6, "{ratio}");
+        // A drafted step takes as long as all of its tokens would.
+        let mut wrong = auto(costs(0.05, 0.0)).by_the_clock();
+        by_the_clock(&mut wrong, 60, 8.0, busy);
+        let ratio = by_the_clock(&mut wrong, 600, 8.0, busy);
+        assert!(ratio < 1.05, "{ratio}\n{}", wrong.explain().unwrap());
+        assert!(wrong.explain().unwrap().contains("clock"));
+    }
+}
+
 #[test]
 fn nothing_is_drafted_where_a_node_costs_a_step() {
     let mut auto = auto(costs(1.0, 0.0));

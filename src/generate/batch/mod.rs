@@ -84,6 +84,7 @@ impl Batch {
     /// [`GenerateError::NotABatch`] for a decoder made for one sequence, and the device's errors.
     pub async fn new(gpu: &Gpu, decoder: Decoder) -> Result<Self, GenerateError> {
         let batch = decoder.batch().ok_or(GenerateError::NotABatch)?;
+        decoder.compiled().await?;
         let verifier =
             BatchVerifier::new(gpu, batch, decoder.hyperparameters().vocabulary, 0).await?;
         Ok(Self {
@@ -370,7 +371,7 @@ impl Batch {
                 log_probabilities,
                 path: verdict.path,
                 tokens: verdict.tokens,
-                grown: None,
+                read: None,
             }
         });
         Ok(results.collect())

@@ -55,6 +55,8 @@ impl Decoder {
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Self, LoadError> {
         let allocated_before = gpu.allocated_bytes();
+        // Kernels compile while weights are read.
+        let gpu = &gpu.ahead();
         let h = Hyperparameters::from_gguf(gguf)?;
         h.check_tensors(gguf)?;
         let options = DecoderOptions {
@@ -177,8 +179,13 @@ impl Decoder {
             blob,
             options,
             hyperparameters: h,
+            kernels: gpu.clone(),
         };
         gpu.queue().submit([]);
+        gpu.close();
+        if !options.lazy_kernels {
+            decoder.compiled().await?;
+        }
         Ok(decoder)
     }
 }

@@ -63,11 +63,18 @@ impl Head {
             Argmax::new(gpu, h.vocabulary, step, view(&logits), view(&candidates)).await
         };
         let epsilon = h.rms_epsilon;
+        let mut linears_last = Vec::new();
+        let mut io_last = io;
+        for matrix in matrices {
+            let last = Linear::of_one(gpu, matrix, Epilogue::Assign, &one_row, &io_last).await?;
+            linears_last.push(last);
+            io_last.y_offset += matrix.rows;
+        }
         Ok(Self {
             norm: RmsNorm::new(gpu, step, &norm_io, epsilon, Rows::All).await?,
             norm_last: RmsNorm::new(gpu, step, &norm_io, epsilon, Rows::Last).await?,
-            linears: linears(gpu, matrices, Epilogue::Assign, step, &io).await?,
-            linears_last: linears(gpu, matrices, Epilogue::Assign, &one_row, &io).await?,
+            linears: linears(&gpu.later(), matrices, Epilogue::Assign, step, &io).await?,
+            linears_last,
             argmax: argmax(step).await?,
             argmax_last: argmax(&one_row).await?,
             logits,

@@ -29,6 +29,7 @@ use self::{head::Head, layer::Layer, layer_weights::LayerWeights};
 use super::{Hyperparameters, paging::Paging};
 use crate::{
     cache::{Commit, KvCache, RopeShape},
+    gpu::{Gpu, GpuError},
     ops::{Embed, Matrix, StepBuffer},
     verify::GreedyVerifier,
 };
@@ -55,6 +56,7 @@ pub struct Decoder {
     bytes: u64,
     fingerprint: u64,
     batch: Option<BatchDecoder>,
+    kernels: Gpu, // with those that are still compiling
 }
 
 impl Decoder {
@@ -86,6 +88,35 @@ impl Decoder {
     /// What tells this model from others: equal for equal weights. Not safe against attacks.
     pub fn fingerprint(&self) -> u64 {
         self.fingerprint
+    }
+
+    /// Waits for all kernels, where [`DecoderOptions::lazy_kernels`] let loading end before they were compiled.
+    ///
+    /// # Errors
+    /// [`GpuError::Compile`] for one that the device refuses.
+    pub fn compiled(&self) -> impl Future<Output = Result<(), GpuError>> + use<> {
+        let kernels = self.kernels.clone();
+        async move { kernels.compiled().await }
+    }
+
+    /// Waits for the kernels of a whole step as [`encode`](Self::encode) records it.
+    ///
+    /// # Errors
+    /// As [`compiled`](Self::compiled).
+    pub(crate) async fn ready(&self, rows: u32, keys: u32, kind: StepKind) -> Result<(), GpuError> {
+        if self.kernels.is_compiled() {
+            return Ok(());
+        }
+        // Recorded once for nothing, it tells which they are.
+        let mut encoder = (self.kernels.device()).create_command_encoder(&Default::default());
+        self.encode(
+            &mut encoder.begin_compute_pass(&Default::default()),
+            rows,
+            keys,
+            kind,
+        );
+        drop(encoder);
+        self.kernels.compiled_missing().await
     }
 
     /// Bytes of GPU memory in storage buffers: weights, cache, activations, logits.

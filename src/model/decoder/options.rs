@@ -19,11 +19,15 @@ pub struct DecoderOptions {
     /// Sequences that [`Batch`](crate::generate::Batch) decodes at once, each with a cache of its own for `context`
     /// tokens, or pages for as many; 1 for none.
     pub sequences: u32,
+    /// Whether loading ends while kernels still compile, on a [`Gpu`](crate::gpu::Gpu) with a
+    /// [`Compiler`](crate::gpu::Compiler): the first token needs no more than half of them. Sessions wait for those
+    /// that a step needs; other callers wait for [`Decoder::compiled`](super::Decoder::compiled).
+    pub lazy_kernels: bool,
 }
 
 impl Default for DecoderOptions {
     /// 2,048 tokens of context, prompts in steps of 128, up to 15 drafted tokens, contiguous f32 cache,
-    /// one sequence.
+    /// one sequence, all kernels compiled.
     fn default() -> Self {
         Self {
             context: 2048,
@@ -32,6 +36,7 @@ impl Default for DecoderOptions {
             cache: Element::F32,
             page: None,
             sequences: 1,
+            lazy_kernels: false,
         }
     }
 }

@@ -53,6 +53,8 @@ impl Plans {
         mask: Mask,
     ) -> Result<Self, LoadError> {
         let prompt = plan(gpu, h, cache, rows, Mask::Causal, false, None).await?;
+        // The prompt comes first.
+        let gpu = &gpu.later();
         let chain = plan(gpu, h, cache, rows, Mask::Causal, true, None).await?;
         let tree = plan(gpu, h, cache, tree_rows, mask, true, None).await?;
         // The layers and the kinds of steps share one workspace: that of the plan that needs most.

@@ -38,5 +38,10 @@ void Generator.load('model.gguf', { drafters: [{ kind: 'medusa', weights: new Ui
 );
 // @ts-expect-error: a size of trees that is none
 void Generator.load('model.gguf').then((generator) => generator.generate('', { tree: 'large' }));
+void Generator.load('model.gguf', { costs: { ngram: '{}' } }).then((generator) =>
+  generator.generate('', { drafter: 'mtp', drafts: 'drawn', temperature: 0.7, rule: 'block' }).text().then(() => generator.costs),
+);
+// @ts-expect-error: drafts that are neither the likeliest nor drawn
+void Generator.load('model.gguf').then((generator) => generator.generate('', { drafts: 'luck' }));
 // @ts-expect-error: a drafter by a name that is none
 void Generator.load('model.gguf').then((generator) => generator.generate('', { drafter: 'luck' }));

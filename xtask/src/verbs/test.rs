@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 
 use crate::arguments::TestRequest;
-use crate::verbs::portability;
+use crate::verbs::{interop, portability, targets};
 use crate::{compilers, model, repository, test_adapters, toolchain, web_tests};
 
 /// Runs the steps and stops at the first that fails, with its exit status.
@@ -64,6 +64,12 @@ pub fn run(request: &TestRequest) -> Result<ExitCode> {
     if !only_tests {
         web_tests::run(&model)?;
     }
+    if request.full && !only_tests {
+        let targets = targets::run(None)?;
+        if targets != ExitCode::SUCCESS {
+            return Ok(targets);
+        }
+    }
     eprintln!(
         "every check passed in {:.1} s",
         start.elapsed().as_secs_f64()
@@ -115,12 +121,15 @@ fn steps(
         tests.arguments.extend(request.filter.iter().cloned());
         return vec![tests];
     }
-    let browser = format!(
-        "check --package sunfleck-wasm --target {}",
-        toolchain::BROWSER_TARGET
-    );
-    let tiers = if request.full {
-        kernel_tiers(&tests.environment)
+    let long = if request.full {
+        let mut long = kernel_tiers(&tests.environment);
+        let environment = without_full(&tests.environment);
+        long.push(Step::new(
+            "tensors of burn",
+            interop::ARGUMENTS,
+            environment,
+        ));
+        long
     } else {
         vec![]
     };
@@ -141,19 +150,22 @@ fn steps(
             "doc --no-deps --features grammar",
             deny_warnings,
         ),
-        Step::new("browser build", &browser, vec![]),
     ];
-    steps.extend(tiers);
+    steps.extend(long);
     steps
+}
+
+fn without_full(environment: &Environment) -> Environment {
+    let normal = environment
+        .iter()
+        .filter(|(name, _)| *name != "SUNFLECK_FULL");
+    normal.cloned().collect()
 }
 
 /// The tests of kernels once more: on devices that have no optional feature, and with the compiler's run-time checks, which
 /// SwiftShader takes minutes to compile.
 fn kernel_tiers(environment: &Environment) -> Vec<Step> {
-    let normal = environment
-        .iter()
-        .filter(|(name, _)| *name != "SUNFLECK_FULL");
-    let mut without: Environment = normal.cloned().collect();
+    let mut without = without_full(environment);
     let mut checked = without.clone();
     without.push(("SUNFLECK_TEST_FEATURES", "none".into()));
     for (name, value) in &mut checked {
@@ -210,7 +222,6 @@ mod tests {
                 "SUNFLECK_MODEL='/my models/a.gguf' cargo test --workspace --features cli",
                 "cargo run --quiet --package portability 3/32",
                 "RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --features grammar",
-                "cargo check --package sunfleck-wasm --target wasm32-unknown-unknown",
             ]
         );
     }
