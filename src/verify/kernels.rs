@@ -247,11 +247,16 @@ impl Form {
         self.lanes(256, 8)
     }
 
+    /// Turns of eight tokens an invocation that make a group.
+    fn group_turns(self) -> u32 {
+        self.lanes(2, 4)
+    }
+
     /// The groups of tokens of which that kernel keeps the maxima: 16 tokens, or 32.
     fn with_groups(self, kernel: Kernel) -> Kernel {
         kernel
             .constant("GROUP_LANES", self.row_lanes())
-            .constant("GROUP_TURNS", self.lanes(2, 4))
+            .constant("GROUP_TURNS", self.group_turns())
     }
 
     pub fn merge(self) -> Kernel {
@@ -309,7 +314,7 @@ impl Form {
             .source(shader!("verify/groups.wgsl"))
             .source(shader!("verify/search_state.wgsl"))
             .source(shader!("verify/gather.wgsl"))
-            .workgroup_bytes(u64::from(self.span() * BLOCK / LEAST_GROUP) * 4 + 8)
+            .workgroup_bytes(u64::from(self.span() * BLOCK / (8 * self.group_turns())) * 4 + 8)
     }
 
     pub fn choose(self, kind: RowKind) -> Kernel {
