@@ -1,4 +1,4 @@
-// Sums of the bins of each block of a row: the number of its tokens, or their weight. Each invocation has bins
+// Sums of the bins of each block of a row: the weight of its tokens. Each invocation has bins
 // of its own, so that the order of a sum is always the same. One workgroup some blocks of a row of the wave.
 
 var<workgroup> own_bins: array<f32, OWN_BINS>; // [bin][invocation]
@@ -14,12 +14,14 @@ fn fill_bins(request: u32, node: u32, span: u32, lane: u32) {
     let row = request * params.max_nodes + node;
     let place = row - params.first_row;
     let settings = row_settings(request);
-    if !row_exists(request, node) || !has_cut(settings) {
+    if !row_exists(request, node) || !cuts_by_mass(settings) {
+        return;
+    }
+    if search_state(place, lane) == STATE_DONE {
         return;
     }
     let whole = row_stat(row);
     let scale = bin_scale(settings, whole);
-    let by_number = by_count(settings);
     let source = row_source(request, node);
     let last = min(span * SPAN + SPAN, params.blocks);
     for (var block = span * SPAN; block < last; block++) {
@@ -29,7 +31,7 @@ fn fill_bins(request: u32, node: u32, span: u32, lane: u32) {
         let end = min(block * BLOCK + BLOCK, params.vocabulary);
         for (var y = block * BLOCK + 4u * lane; y + 4u <= end; y += 4u * WORKGROUP_X) {
             let z = row_z_four(source, settings, y);
-            let weights = select(exp(max(z - vec4(whole.max), vec4(-150.0))), vec4(1.0), by_number);
+            let weights = exp(max(z - vec4(whole.max), vec4(-150.0)));
             put(z.x, whole.max, scale, weights.x, lane);
             put(z.y, whole.max, scale, weights.y, lane);
             put(z.z, whole.max, scale, weights.z, lane);
@@ -38,7 +40,7 @@ fn fill_bins(request: u32, node: u32, span: u32, lane: u32) {
         // What is left of the last four.
         for (var y = end / 4u * 4u + lane; y < end; y += WORKGROUP_X) {
             let z = row_z(source, settings, y);
-            put(z, whole.max, scale, select(exponential(z, whole.max), 1.0, by_number), lane);
+            put(z, whole.max, scale, exponential(z, whole.max), lane);
         }
         workgroupBarrier(); // orders the invocations' bins before their sums
         for (var bin = lane; bin < BINS; bin += WORKGROUP_X) {

@@ -161,11 +161,7 @@ struct Cut {
 }
 
 // Adds a token to its bin, if it is in `within` and shares the digits that were found.
-fn put(cut: Cut, within: Part, level: u32, found: Search, counts: bool, y: u32) {
-    if y >= params.vocabulary {
-        return;
-    }
-    let z = row_z(cut.source, cut.settings, y);
+fn put(cut: Cut, within: Part, level: u32, found: Search, counts: bool, z: f32, y: u32) {
     let key = key_of(z);
     if z <= LOWEST || !is_in(within, key, y) || !shares(level, found, key, y) {
         return;
@@ -195,11 +191,15 @@ fn select_part(cut: Cut, within: Part, wanted: f32, counts: bool, lane: u32) -> 
             atomicStore(&bins[i], 0u);
         }
         workgroupBarrier(); // orders the zeros before the sums
-        for (var y = lane; y < params.vocabulary; y += 4u * WORKGROUP_X) {
-            put(cut, within, level, found, counts, y);
-            put(cut, within, level, found, counts, y + WORKGROUP_X);
-            put(cut, within, level, found, counts, y + 2u * WORKGROUP_X);
-            put(cut, within, level, found, counts, y + 3u * WORKGROUP_X);
+        for (var y = 4u * lane; y + 4u <= params.vocabulary; y += 4u * WORKGROUP_X) {
+            let z = row_z_four(cut.source, cut.settings, y);
+            put(cut, within, level, found, counts, z.x, y);
+            put(cut, within, level, found, counts, z.y, y + 1u);
+            put(cut, within, level, found, counts, z.z, y + 2u);
+            put(cut, within, level, found, counts, z.w, y + 3u);
+        }
+        for (var y = params.vocabulary / 4u * 4u + lane; y < params.vocabulary; y += WORKGROUP_X) {
+            put(cut, within, level, found, counts, row_z(cut.source, cut.settings, y), y);
         }
         workgroupBarrier(); // orders the bins before the sums of 16
         for (var group = lane; group < GROUPS; group += WORKGROUP_X) {
@@ -224,11 +224,7 @@ fn select_part(cut: Cut, within: Part, wanted: f32, counts: bool, lane: u32) -> 
 }
 
 // The weight of a token of `part`, and its product with the distance from the maximum.
-fn weigh(cut: Cut, part: Part, y: u32) -> vec2<f32> {
-    if y >= params.vocabulary {
-        return vec2(0.0);
-    }
-    let z = row_z(cut.source, cut.settings, y);
+fn weigh(cut: Cut, part: Part, z: f32, y: u32) -> vec2<f32> {
     let weight = select(0.0, exponential(z, cut.top), is_in(part, key_of(z), y));
     return vec2(weight, weight * min(cut.top - z, 150.0));
 }
@@ -272,11 +268,13 @@ fn cut_row(request: u32, node: u32, lane: u32) {
         }
     }
     var own = vec2(0.0);
-    for (var y = lane; y < params.vocabulary; y += 4u * WORKGROUP_X) {
-        own += weigh(cut, part, y);
-        own += weigh(cut, part, y + WORKGROUP_X);
-        own += weigh(cut, part, y + 2u * WORKGROUP_X);
-        own += weigh(cut, part, y + 3u * WORKGROUP_X);
+    for (var y = 4u * lane; y + 4u <= params.vocabulary; y += 4u * WORKGROUP_X) {
+        let z = row_z_four(cut.source, cut.settings, y);
+        own += weigh(cut, part, z.x, y) + weigh(cut, part, z.y, y + 1u);
+        own += weigh(cut, part, z.z, y + 2u) + weigh(cut, part, z.w, y + 3u);
+    }
+    for (var y = params.vocabulary / 4u * 4u + lane; y < params.vocabulary; y += WORKGROUP_X) {
+        own += weigh(cut, part, row_z(cut.source, cut.settings, y), y);
     }
     let sum = sum_all(own.x, lane);
     let slope = sum_all(own.y, lane);

@@ -1,4 +1,4 @@
-// How the cut-off of a row is searched for. Tokens are put into bins by how far their logit is below the
+// How the cut-off of a row is searched for where verify/select.wgsl did not find it. Tokens are put into bins by how far their logit is below the
 // maximum. The bin is found in which the cut-off lies; its tokens, the candidates, are compared with each
 // other. Where there are too many, verify/cut.wgsl finds the cut-off by itself.
 
@@ -23,6 +23,11 @@ fn list_at(row: u32) -> u32 {
 
 fn bins_at(row: u32, block: u32) -> u32 {
     return params.bins_at + BINS * ((row * params.kinds + ROW_KIND) * params.blocks + block);
+}
+
+// Whether bins are made of a row that was left open: by top-p, where top-k does not say how many tokens there are.
+fn cuts_by_mass(settings: Settings) -> bool {
+    return settings.top_p < 1.0 && !by_count(settings);
 }
 
 fn row_stat(at: u32) -> Row {

@@ -20,3 +20,7 @@ fn draft_z_four(source: Source, settings: Settings, y: u32) -> vec4<f32> {
 fn draft_z(source: Source, settings: Settings, y: u32) -> f32 {
     return LOWEST;
 }
+
+fn draft_z_four_before(source: Source, settings: Settings, y: u32, end: u32) -> vec4<f32> {
+    return vec4(LOWEST);
+}

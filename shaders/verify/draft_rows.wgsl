@@ -34,3 +34,14 @@ fn draft_z_four(source: Source, settings: Settings, y: u32) -> vec4<f32> {
 fn draft_z(source: Source, settings: Settings, y: u32) -> f32 {
     return shaped(settings, source.marks, y, finite(draft_bits(source.start + y)));
 }
+
+fn draft_z_before(source: Source, settings: Settings, y: u32, end: u32) -> f32 {
+    return select(draft_z(source, settings, min(y, end - 1u)), LOWEST, y >= end);
+}
+
+// Those of four tokens of which not all are before `end`; LOWEST for the others.
+fn draft_z_four_before(source: Source, settings: Settings, y: u32, end: u32) -> vec4<f32> {
+    return vec4(
+        draft_z_before(source, settings, y, end), draft_z_before(source, settings, y + 1u, end),
+        draft_z_before(source, settings, y + 2u, end), draft_z_before(source, settings, y + 3u, end));
+}

@@ -28,6 +28,7 @@ struct NodeState {
     end: u32,       // the walk has what it needs of nodes before this one
     over: u32,      // 1: the walk is over
     accepted: u32,  // accepted nodes below the root
+    tested: u32,    // block and traversal: the child whose turn it is to be tested
     word: u32,      // the random word with which the token after it is sampled
 }
 

@@ -24,3 +24,12 @@ fn target_p(pair: Pair, y: u32) -> f32 {
 fn draft_q(pair: Pair, y: u32) -> f32 {
     return probability(pair.drafted, draft_z(pair.draft, pair.drafting, y), y);
 }
+
+// Those of four tokens in order, of which the first is a multiple of four.
+fn target_p_four(pair: Pair, y: u32) -> vec4<f32> {
+    return probability_four(pair.row, target_z_four(pair.source, pair.settings, y), y);
+}
+
+fn draft_q_four(pair: Pair, y: u32) -> vec4<f32> {
+    return probability_four(pair.drafted, draft_z_four(pair.draft, pair.drafting, y), y);
+}

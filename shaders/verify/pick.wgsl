@@ -10,13 +10,7 @@ fn find_bin(request: u32, row: u32, place: u32, settings: Settings) {
     for (var bin = 0u; bin < BINS; bin++) {
         total += bin_sums[bin];
     }
-    let by_number = by_count(settings);
-    var wanted = 2.0 * total; // min-p alone
-    if by_number {
-        wanted = f32(settings.top_k);
-    } else if settings.top_p < 1.0 {
-        wanted = settings.top_p * total;
-    }
+    let wanted = settings.top_p * total;
     // No bin after that of the least logit that min-p keeps.
     var end = BINS - 1u;
     if ends_at_bar(settings) {
@@ -33,7 +27,7 @@ fn find_bin(request: u32, row: u32, place: u32, settings: Settings) {
     let at = search_at(place);
     set_scratch(at + SEARCH_STATE, select(STATE_PICKED, STATE_OPEN, open));
     set_scratch(at + SEARCH_BIN, bin);
-    set_scratch(at + SEARCH_BEFORE, bitcast<u32>(select(before, 0.0, by_number)));
+    set_scratch(at + SEARCH_BEFORE, bitcast<u32>(before));
     set_scratch(at + SEARCH_WANTED, bitcast<u32>(wanted));
     set_scratch(at + SEARCH_COUNT, 0u);
 }
@@ -42,7 +36,10 @@ fn pick(request: u32, node: u32, lane: u32) {
     let row = request * params.max_nodes + node;
     let place = row - params.first_row;
     let settings = row_settings(request);
-    if !row_exists(request, node) || !has_cut(settings) {
+    if !row_exists(request, node) || !cuts_by_mass(settings) {
+        return;
+    }
+    if search_state(place, lane) == STATE_DONE {
         return;
     }
     for (var bin = lane; bin < BINS; bin += WORKGROUP_X) {

@@ -63,6 +63,17 @@ fn target_z(source: Source, settings: Settings, y: u32) -> f32 {
     return shaped(settings, source.marks, y, raw_logit(source, y));
 }
 
+fn target_z_before(source: Source, settings: Settings, y: u32, end: u32) -> f32 {
+    return select(target_z(source, settings, min(y, end - 1u)), LOWEST, y >= end);
+}
+
+// Those of four tokens of which not all are before `end`; LOWEST for the others.
+fn target_z_four_before(source: Source, settings: Settings, y: u32, end: u32) -> vec4<f32> {
+    return vec4(
+        target_z_before(source, settings, y, end), target_z_before(source, settings, y + 1u, end),
+        target_z_before(source, settings, y + 2u, end), target_z_before(source, settings, y + 3u, end));
+}
+
 // A number that orders as floats do.
 fn key_of(z: f32) -> u32 {
     var bits = bitcast<u32>(z);
@@ -74,6 +85,21 @@ fn key_of(z: f32) -> u32 {
 fn exponential(z: f32, top: f32) -> f32 {
     // Below exp(-104) f32 holds nothing; the bound keeps infinities out.
     return select(exp(max(z - top, -150.0)), 0.0, z <= LOWEST);
+}
+
+fn key_of_four(z: vec4<f32>) -> vec4<u32> {
+    var bits = bitcast<vec4<u32>>(z);
+    bits = select(bits, vec4(0u), bits == vec4(0x80000000u));
+    return select(bits | vec4(0x80000000u), ~bits, (bits & vec4(0x80000000u)) != vec4(0u));
+}
+
+// The probabilities of four tokens in order from `y` on with the processed logits `z`.
+fn probability_four(row: Row, z: vec4<f32>, y: u32) -> vec4<f32> {
+    let keys = key_of_four(z);
+    let tokens = vec4(y) + vec4(0u, 1u, 2u, 3u);
+    let kept = (keys > vec4(row.cut)) | ((keys == vec4(row.cut)) & (tokens <= vec4(row.last)));
+    let weights = exp(max(z - vec4(row.max), vec4(-150.0))) / vec4(row.sum);
+    return select(vec4(0.0), weights, kept & (z > vec4(LOWEST)) & vec4(row.sum > 0.0));
 }
 
 // The probability under a row of the token `y` with the processed logit `z`.

@@ -23,3 +23,9 @@ fn mark_removed(request: u32, node: u32, limit: u32, begin: u32, lane: u32) {
 fn is_removed(place: u32) -> bool {
     return ((atomicLoad(&removed[place / 32u]) >> (place % 32u)) & 1u) == 1u;
 }
+
+// Which of four tokens are removed, of which the first is a multiple of four.
+fn are_removed(place: u32) -> vec4<bool> {
+    let bits = (vec4(atomicLoad(&removed[place / 32u])) >> (vec4(place % 32u) + vec4(0u, 1u, 2u, 3u))) & vec4(1u);
+    return bits == vec4(1u);
+}

@@ -75,11 +75,12 @@ fn sum_rest(request: u32, node: u32, span: u32, lane: u32) {
         if removes(request, node) {
             mark_removed(request, node, node_count(request), begin, lane);
         }
-        var sums = vec2(0.0);
-        for (var y = begin + lane; y < end; y += WORKGROUP_X) {
-            sums += residual(left, request, node, y - begin, y);
+        var own = residual_run(left, request, node, begin, begin + 4u * lane, 4u * WORKGROUP_X, end);
+        // What is left of the last four.
+        for (var y = end / 4u * 4u + lane; y < end; y += WORKGROUP_X) {
+            own += residual(left, request, node, y - begin, y);
         }
-        sums = vec2(sum_all(sums.x, lane), sum_all(sums.y, lane));
+        let sums = vec2(sum_all(own.x, lane), sum_all(own.y, lane));
         if lane == 0u {
             set_scratch(at + 5u, bitcast<u32>(sums.x));
             set_scratch(at + 6u, bitcast<u32>(sums.y));

@@ -21,3 +21,8 @@ fn row_z(source: Source, settings: Settings, y: u32) -> f32 {
 fn row_z_four(source: Source, settings: Settings, y: u32) -> vec4<f32> {
     return target_z_four(source, settings, y);
 }
+
+// Those of four tokens of which not all are before `end`; LOWEST for the others.
+fn row_z_four_before(source: Source, settings: Settings, y: u32, end: u32) -> vec4<f32> {
+    return target_z_four_before(source, settings, y, end);
+}

@@ -1,4 +1,5 @@
-// Statistics of each block of a row: see verify/stat.wgsl. One workgroup some blocks of a row of the
+// Statistics of each block of a row, see verify/stat.wgsl, and for its cut-off the maximum of each group of tokens, see
+// verify/groups.wgsl. One workgroup some blocks of a row of the
 // wave; verify/merge.wgsl joins them. Twin: reference::verify::processing.
 
 fn sum_row(request: u32, node: u32, span: u32, lane: u32) {
@@ -9,22 +10,43 @@ fn sum_row(request: u32, node: u32, span: u32, lane: u32) {
     let source = row_source(request, node);
     let settings = row_settings(request);
     let last = min(span * SPAN + SPAN, params.blocks);
+    // Loops without turns: a CPU skips them, but goes through what an `if` leaves out.
+    let groups = u32(has_cut(settings));
     for (var block = span * SPAN; block < last; block++) {
         var begin = block * BLOCK;
         let end = min(begin + BLOCK, params.vocabulary);
         var own = NO_STAT;
-        for (; begin + TURN <= end; begin += TURN) {
+        for (; begin + TURN + groups * BLOCK <= end; begin += TURN) {
             let y = begin + 4u * lane;
             let a = row_z_four(source, settings, y);
             own = with_eight(own, a, row_z_four(source, settings, y + 4u * WORKGROUP_X), y);
         }
-        for (var y = begin + 4u * lane; y + 4u <= end; y += 4u * WORKGROUP_X) {
-            own = with_eight(own, row_z_four(source, settings, y), vec4(LOWEST), y);
+        for (; begin + GROUP_STEP <= groups * end; begin += GROUP_STEP) {
+            var top = LOWEST;
+            for (var turn = 0u; turn < GROUP_TURNS; turn++) {
+                let y = begin + turn * TURN + 4u * lane;
+                let a = row_z_four(source, settings, y);
+                let b = row_z_four(source, settings, y + 4u * WORKGROUP_X);
+                own = with_eight(own, a, b, y);
+                top = max(top, top_of(a, b));
+            }
+            set_scratch(group_at(place, block, (begin % BLOCK) / GROUP_STEP * WORKGROUP_X + lane), bitcast<u32>(top));
         }
-        // What is left of the last four.
-        for (var y = end / 4u * 4u + lane; y < end; y += WORKGROUP_X) {
-            let z = vec4(row_z(source, settings, y), LOWEST, LOWEST, LOWEST);
-            own = with_eight(own, z, vec4(LOWEST), y);
+        // Where the row ends.
+        while begin < end {
+            let group = (begin % BLOCK) / GROUP_STEP;
+            var top = LOWEST;
+            for (var turn = 0u; turn < GROUP_TURNS && begin < end; turn++) {
+                let y = begin + 4u * lane;
+                let a = row_z_four_before(source, settings, y, end);
+                let b = row_z_four_before(source, settings, y + 4u * WORKGROUP_X, end);
+                own = with_eight(own, a, b, y);
+                top = max(top, top_of(a, b));
+                begin += TURN;
+            }
+            for (var i = groups; i > 0u; i--) {
+                set_scratch(group_at(place, block, group * WORKGROUP_X + lane), bitcast<u32>(top));
+            }
         }
         slots[lane] = own;
         join_slots(WORKGROUP_X, lane);

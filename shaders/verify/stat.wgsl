@@ -28,11 +28,15 @@ fn place_of(wanted: f32, z: vec4<f32>) -> u32 {
     return select(select(select(3u, 2u, z.z == wanted), 1u, z.y == wanted), 0u, z.x == wanted);
 }
 
+fn top_of(a: vec4<f32>, b: vec4<f32>) -> f32 {
+    let pairs = max(a, b);
+    return max(max(pairs.x, pairs.y), max(pairs.z, pairs.w));
+}
+
 // A part with eight more tokens, four from `y` on and four from 4 WORKGROUP_X later on, after those that are in it. So a
 // logit is read once, and eight take nine exponentials.
 fn with_eight(stat: Stat, a: vec4<f32>, b: vec4<f32>, y: u32) -> Stat {
-    let pairs = max(a, b);
-    let eight = max(max(pairs.x, pairs.y), max(pairs.z, pairs.w));
+    let eight = top_of(a, b);
     let top = max(stat.top, eight);
     let weights = exp(max(a - vec4(top), vec4(-150.0))) + exp(max(b - vec4(top), vec4(-150.0)));
     let sum = (weights.x + weights.y) + (weights.z + weights.w);

@@ -20,6 +20,7 @@ struct VerifyParams {
     bins_at: u32,       // words of scratch where sums, searches and candidates of cut-offs begin
     searches_at: u32,
     lists_at: u32,
+    groups_at: u32,     // where the maxima of groups of tokens begin
     candidates: u32,    // that a list has room for
     top: u32,           // likeliest tokens that are listed beside each kept one
     first_draft: u32,   // first row (request * draft rows + row) of the part of the draft's logits that is bound

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use wgpu::{Buffer, ComputePass};
 
 use super::kernels::{self, FinaliseParams, NODE_BYTES, VerifyParams};
-use super::part::{self, Needs, Pair, Part, Rows, Shared, params};
+use super::part::{self, Cuts, Needs, Pair, Part, Rows, Shared, params};
 use super::request::RequestWords;
 use super::top::Top;
 use super::waves::widths;
@@ -250,21 +250,29 @@ impl Verify {
     /// Records the verification of all requests: statistics, tests, decisions, and the token after them. Blobs are
     /// checked whole: damage off the walked path has a flag in the outcome too.
     pub fn encode(&self, pass: &mut ComputePass<'_>) {
-        let uses = |of: fn(&VerifyRequest) -> bool| {
+        let uses = |of: &dyn Fn(&VerifyRequest) -> bool| {
             let uses = self.uses.lock().unwrap_or_else(PoisonError::into_inner);
             uses.iter().any(of)
         };
+        let vocabulary = self.problem.vocabulary;
         let needs = Needs {
-            marks: uses(VerifyRequest::has_marks),
-            drafts: uses(VerifyRequest::is_drawn),
-            cuts: uses(VerifyRequest::has_target_cut),
-            draft_cuts: uses(VerifyRequest::has_draft_cut),
+            marks: uses(&VerifyRequest::has_marks),
+            drafts: uses(&VerifyRequest::is_drawn),
+            cuts: Cuts {
+                any: uses(&VerifyRequest::has_target_cut),
+                bins: uses(&|request| request.sampling.cuts_by_mass(vocabulary)),
+            },
+            draft_cuts: Cuts {
+                any: uses(&VerifyRequest::has_draft_cut),
+                bins: uses(&|request| request.drafting.cuts_by_mass(vocabulary)),
+            },
         };
-        let joint = uses(VerifyRequest::is_joint);
+        let turns = uses(&|request| request.rule == Rule::Traversal && request.is_drawn());
+        let joint = uses(&VerifyRequest::is_joint);
         let batch = [self.problem.batch, 1, 1];
         // Rules that look at all nodes together have no use for any wave but the last.
         let last = self.waves.len() - 1;
-        let (check, first) = match uses(VerifyRequest::walks_down) {
+        let (check, first) = match uses(&VerifyRequest::walks_down) {
             true => (&self.checks[0], 0),
             false => (&self.checks[1], last),
         };
@@ -275,7 +283,7 @@ impl Verify {
             }
             if joint && index == last {
                 for part in &self.parts {
-                    part.encode_joint(pass);
+                    part.encode_joint(pass, turns);
                 }
             }
             walk.encode(pass, batch);

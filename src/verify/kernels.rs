@@ -29,6 +29,7 @@ shared_struct! {
         pub(super) bins_at: u32,
         pub(super) searches_at: u32,
         pub(super) lists_at: u32,
+        pub(super) groups_at: u32,
         pub(super) candidates: u32,
         pub(super) top: u32,
         pub(super) first_draft: u32,
@@ -47,7 +48,7 @@ shared_struct! {
 }
 
 /// Bytes of `NodeState` in `shaders/verify/nodes.wgsl`.
-pub(super) const NODE_BYTES: u64 = 96;
+pub(super) const NODE_BYTES: u64 = 100;
 
 /// Tokens of a row that one workgroup goes through. Blocks begin at its multiples, whatever else there is, so that
 /// sums have the same bits.
@@ -59,11 +60,22 @@ pub(super) const STAT_WORDS: u32 = 8;
 /// Words of a request's list of rows before its nodes: see `shaders/verify/wave_write.wgsl`.
 pub(super) const WAVE_HEADER: u32 = 4;
 
+/// Tokens of a group in `shaders/verify/groups.wgsl`, on the class of adapters with the smallest.
+pub(super) const LEAST_GROUP: u32 = 16;
+
 /// Bins of a cut-off's search, and the tokens that are compared with each other at most.
 pub(super) const BINS: u32 = 64;
 pub(super) const MAX_CANDIDATES: u32 = 768;
 /// Words of a search in `shaders/verify/cutting.wgsl`.
 pub(super) const SEARCH_WORDS: u32 = 6;
+
+/// Bytes of `shaders/verify/candidates.wgsl`: the candidates, sums and the cut-off. With 32 invocations none has more than
+/// 24 candidates: it keeps a bit for each.
+const CANDIDATE_BYTES: u64 = MAX_CANDIDATES as u64 * 16 + 16 + 8;
+
+/// Children that one turn of `shaders/verify/joint.wgsl` tests at most, where none needs sums: the loops of one invocation
+/// must not take too many turns together (`verify/windows.rs`).
+pub(super) const TURN_CHILDREN: u32 = 1024;
 
 /// Bytes of `Stat` in `shaders/verify/stat.wgsl`.
 const STAT_BYTES: u64 = 12;
@@ -218,17 +230,33 @@ fn reads_wave(kernel: Kernel, binding: usize) -> Kernel {
 /// The kernels that go through logits.
 impl Form {
     pub fn rows(self, kind: RowKind) -> Kernel {
-        let lanes = self.lanes(256, 8);
-        reads_wave(
-            self.kernel(&kind.name("rows"), lanes, &OF_WAVE),
-            COMMON.len(),
-        )
-        .constant("SLOTS", lanes)
-        .constant("SPAN", self.span())
-        .source(kind.source())
-        .source(shader!("verify/stat.wgsl"))
-        .source(shader!("verify/rows.wgsl"))
-        .workgroup_bytes(u64::from(lanes) * STAT_BYTES)
+        let lanes = self.row_lanes();
+        let kernel = self.kernel(&kind.name("rows"), lanes, &OF_WAVE);
+        self.with_groups(reads_wave(kernel, COMMON.len()))
+            .constant("SLOTS", lanes)
+            .constant("SPAN", self.span())
+            .source(kind.source())
+            .source(shader!("verify/stat.wgsl"))
+            .source(shader!("verify/groups.wgsl"))
+            .source(shader!("verify/rows.wgsl"))
+            .workgroup_bytes(u64::from(lanes) * STAT_BYTES)
+    }
+
+    /// Invocations of the kernel that goes through rows.
+    fn row_lanes(self) -> u32 {
+        self.lanes(256, 8)
+    }
+
+    /// Turns of eight tokens an invocation that make a group.
+    fn group_turns(self) -> u32 {
+        self.lanes(2, 4)
+    }
+
+    /// The groups of tokens of which that kernel keeps the maxima: 16 tokens, or 32.
+    fn with_groups(self, kernel: Kernel) -> Kernel {
+        kernel
+            .constant("GROUP_LANES", self.row_lanes())
+            .constant("GROUP_TURNS", self.group_turns())
     }
 
     pub fn merge(self) -> Kernel {
@@ -249,36 +277,52 @@ impl Form {
             .source(shader!("verify/cutting.wgsl"))
     }
 
+    pub fn select(self, kind: RowKind) -> Kernel {
+        let lanes = self.lanes(256, 32);
+        let kernel = self.cutting("select", kind, lanes, shader!("verify/scratch_plain.wgsl"));
+        self.with_groups(kernel)
+            .source(shader!("verify/groups.wgsl"))
+            .source(shader!("verify/candidates.wgsl"))
+            .source(shader!("verify/select.wgsl"))
+            // candidates.wgsl; counts, the list of groups, and four words
+            .workgroup_bytes(CANDIDATE_BYTES + u64::from(BINS + MAX_CANDIDATES) * 4 + 16)
+    }
+
     pub fn bins(self, kind: RowKind) -> Kernel {
         // Every invocation has bins of its own.
         let lanes = self.lanes(32, 8);
         self.cutting("bins", kind, lanes, shader!("verify/scratch_plain.wgsl"))
             .constant("SPAN", self.span())
+            .source(shader!("verify/search_state.wgsl"))
             .source(shader!("verify/bins.wgsl"))
-            .workgroup_bytes(u64::from(lanes * BINS) * 4)
+            .workgroup_bytes(u64::from(lanes * BINS) * 4 + 4)
     }
 
     pub fn pick(self, kind: RowKind) -> Kernel {
         let lanes = self.lanes(BINS, 8);
         self.cutting("pick", kind, lanes, shader!("verify/scratch_plain.wgsl"))
+            .source(shader!("verify/search_state.wgsl"))
             .source(shader!("verify/pick.wgsl"))
-            .workgroup_bytes(u64::from(BINS) * 4)
+            .workgroup_bytes(u64::from(BINS) * 4 + 4)
     }
 
     pub fn gather(self, kind: RowKind) -> Kernel {
         let lanes = self.lanes(256, 8);
-        self.cutting("gather", kind, lanes, shader!("verify/scratch_atomic.wgsl"))
+        let kernel = self.cutting("gather", kind, lanes, shader!("verify/scratch_atomic.wgsl"));
+        self.with_groups(kernel)
             .constant("SPAN", self.span())
+            .source(shader!("verify/groups.wgsl"))
+            .source(shader!("verify/search_state.wgsl"))
             .source(shader!("verify/gather.wgsl"))
+            .workgroup_bytes(u64::from(self.span() * BLOCK / (8 * self.group_turns())) * 4 + 8)
     }
 
     pub fn choose(self, kind: RowKind) -> Kernel {
-        // With 32, no invocation has more than 24 candidates: it keeps a bit for each.
         let lanes = self.lanes(256, 32);
         self.cutting("choose", kind, lanes, shader!("verify/scratch_plain.wgsl"))
+            .source(shader!("verify/candidates.wgsl"))
             .source(shader!("verify/choose.wgsl"))
-            // candidates, search, the sums and the cut-off of choose.wgsl
-            .workgroup_bytes(u64::from(MAX_CANDIDATES) * 16 + 8 + 16 + 8)
+            .workgroup_bytes(CANDIDATE_BYTES + 8)
     }
 
     pub fn cut(self, kind: RowKind) -> Kernel {
@@ -290,9 +334,10 @@ impl Form {
             .workgroup_bytes(sum_bytes(lanes) + 1536 * 4 + 16 * 16 + 32 + 4)
     }
 
-    /// The kernels of a cut-off in order: over blocks, rows, blocks, rows, rows.
-    pub fn cuts(self, kind: RowKind) -> [Kernel; 5] {
+    /// The kernels of a cut-off in order: over rows; where bins are needed over blocks, rows, blocks, rows; over rows.
+    pub fn cuts(self, kind: RowKind) -> [Kernel; 6] {
         [
+            self.select(kind),
             self.bins(kind),
             self.pick(kind),
             self.gather(kind),
@@ -309,24 +354,46 @@ impl Form {
         }
     }
 
-    fn over_children(self, name: &str, bindings: &[Binding]) -> Kernel {
+    pub fn children(self) -> Kernel {
         let lanes = self.child_lanes();
-        self.kernel(name, lanes, bindings)
+        reads_wave(self.kernel("children", lanes, &OF_WAVE), COMMON.len())
             .source(shader!("verify/sums.wgsl"))
             .source(shader!("verify/removed.wgsl"))
             .source(shader!("verify/pair.wgsl"))
             .source(shader!("verify/masses.wgsl"))
+            .source(shader!("verify/children.wgsl"))
             .workgroup_bytes(sum_bytes(lanes) + REMOVED_BYTES)
     }
 
-    pub fn children(self) -> Kernel {
-        reads_wave(self.over_children("children", &OF_WAVE), COMMON.len())
-            .source(shader!("verify/children.wgsl"))
+    pub fn joint_begin(self) -> Kernel {
+        self.kernel("joint_begin", 1, &COMMON)
+            .source(shader!("verify/pair.wgsl"))
+            .source(shader!("verify/joint_state.wgsl"))
+            .source(shader!("verify/joint_begin.wgsl"))
+    }
+
+    pub fn joint_sums(self) -> Kernel {
+        let lanes = self.lanes(256, 8);
+        self.kernel("joint_sums", lanes, &COMMON)
+            .constant("SPAN", self.span())
+            .source(shader!("verify/sums.wgsl"))
+            .source(shader!("verify/removed.wgsl"))
+            .source(shader!("verify/pair.wgsl"))
+            .source(shader!("verify/masses.wgsl"))
+            .source(shader!("verify/joint_state.wgsl"))
+            .source(shader!("verify/joint_sums.wgsl"))
+            .workgroup_bytes(sum_bytes(lanes) + REMOVED_BYTES + 4)
     }
 
     pub fn joint(self) -> Kernel {
-        self.over_children("joint", &COMMON)
+        let lanes = self.lanes(64, 8);
+        self.kernel("joint", lanes, &COMMON)
+            .constant("TURN_CHILDREN", TURN_CHILDREN)
+            .source(shader!("verify/sums.wgsl"))
+            .source(shader!("verify/pair.wgsl"))
+            .source(shader!("verify/joint_state.wgsl"))
             .source(shader!("verify/joint.wgsl"))
+            .workgroup_bytes(sum_bytes(lanes) + 4)
     }
 
     pub fn rest(self) -> Kernel {
@@ -434,6 +501,8 @@ pub(super) fn of_form(form: Form) -> Vec<Kernel> {
         form.rows(RowKind::Target),
         form.merge(),
         form.children(),
+        form.joint_begin(),
+        form.joint_sums(),
         form.joint(),
         form.rest(),
         form.sample(),

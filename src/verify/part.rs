@@ -2,7 +2,10 @@
 
 use wgpu::{Buffer, ComputePass};
 
-use super::kernels::{BINS, BLOCK, Form, MAX_CANDIDATES, SEARCH_WORDS, STAT_WORDS, VerifyParams};
+use super::kernels::{
+    BINS, BLOCK, Form, LEAST_GROUP, MAX_CANDIDATES, SEARCH_WORDS, STAT_WORDS, TURN_CHILDREN,
+    VerifyParams,
+};
 use super::windows::windows;
 use super::{PreparedVerify, VerifyError, VerifyIo, VerifyProblem};
 use crate::gpu::{BufferView, Gpu, Pipeline};
@@ -23,7 +26,8 @@ pub(super) struct Part {
     draft_cuts: Vec<Dispatch>,
     /// One a window of children.
     children: Vec<Dispatch>,
-    joint: Vec<Dispatch>,
+    /// The beginning; then in turns sums, and what they decide.
+    joint: [Dispatch; 3],
     rest: Dispatch,
     sample: Dispatch,
     top: Option<Dispatch>,
@@ -93,8 +97,16 @@ impl Pair {
 pub(super) struct Needs {
     pub marks: bool,
     pub drafts: bool,
-    pub cuts: bool,
-    pub draft_cuts: bool,
+    pub cuts: Cuts,
+    pub draft_cuts: Cuts,
+}
+
+/// What the cut-offs of one kind of rows need.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cuts {
+    pub any: bool,
+    /// Whether bins are made: `cuts_by_mass` of `shaders/verify/cutting.wgsl`.
+    pub bins: bool,
 }
 
 /// Parameters for the rows of a pair, and the children of one window.
@@ -120,6 +132,7 @@ pub(super) fn params(problem: &VerifyProblem, pair: Pair, window: (u32, u32)) ->
         bins_at: layout.bins as u32,
         searches_at: layout.searches as u32,
         lists_at: layout.lists as u32,
+        groups_at: layout.groups as u32,
         candidates: candidates(problem),
         top: problem.top_log_probabilities,
         first_draft: pair.draft.first as u32,
@@ -130,10 +143,12 @@ pub(super) fn params(problem: &VerifyProblem, pair: Pair, window: (u32, u32)) ->
 }
 
 /// Turns of loops that a row takes at most in the kernels which go through blocks, with eight invocations: those of
-/// `shaders/verify/mark.wgsl` with the largest vocabulary and tree.
-const ROW_TURNS: u32 = 1600;
-/// Those of `shaders/verify/choose.wgsl` with as many candidates as there may be, and 32 invocations.
-const CHOOSE_TURNS: u32 = 2 * (MAX_CANDIDATES / 32) * (MAX_CANDIDATES / 4) + 400;
+/// `shaders/verify/mark.wgsl` with the largest vocabulary and tree, and of `gather.wgsl` where it looks into every group.
+const ROW_TURNS: u32 = 3200;
+/// Those of `shaders/verify/select.wgsl` and `choose.wgsl` with as many candidates as there may be, the largest vocabulary,
+/// and 32 invocations.
+const CHOOSE_TURNS: u32 =
+    2 * (MAX_CANDIDATES / 32) * (MAX_CANDIDATES / 4) + 400 + 8 * (super::MAX_VOCABULARY / 32 / 32);
 
 /// Those of `shaders/verify/cut.wgsl` with 32 invocations: two searches of six digits, and the sum.
 fn cut_turns(vocabulary: u32) -> u32 {
@@ -157,6 +172,7 @@ struct Layout {
     bins: u64,
     searches: u64,
     lists: u64,
+    groups: u64,
     end: u64,
 }
 
@@ -172,12 +188,14 @@ impl Layout {
         let bins = marks + marked * 2 * u64::from(problem.mask_words());
         let searches = bins + blocks * u64::from(BINS);
         let lists = searches + of_kinds * u64::from(SEARCH_WORDS);
-        let end = lists + of_kinds * 2 * u64::from(candidates(problem));
+        let groups = lists + of_kinds * 2 * u64::from(candidates(problem));
+        let end = groups + blocks * u64::from(BLOCK / LEAST_GROUP);
         Self {
             marks,
             bins,
             searches,
             lists,
+            groups,
             end,
         }
     }
@@ -234,9 +252,8 @@ impl Part {
         let children = uniforms
             .iter()
             .map(|uniform| dispatch(gpu, &prepared.children, &with(uniform, waves)));
-        let joint = uniforms
-            .iter()
-            .map(|uniform| dispatch(gpu, &prepared.joint, &common(uniform)));
+        let [begin, sums, decide] = &prepared.joint;
+        let joint = |pipeline| dispatch(gpu, pipeline, &common(uniform));
         let outcome = ("outcome", BufferView::whole(shared.outcome));
         // Marks are those of the target's rows: the first part with them makes them.
         let mark = prepared.mark.as_ref().filter(|_| pair.draft.first == 0);
@@ -259,7 +276,7 @@ impl Part {
             cuts: all(&prepared.cuts)?,
             draft_cuts: all(&prepared.draft_cuts)?,
             children: children.collect::<Result<_, _>>()?,
-            joint: joint.collect::<Result<_, _>>()?,
+            joint: [joint(begin)?, joint(sums)?, joint(decide)?],
             rest: one(&prepared.rest)?,
             sample: dispatch(gpu, &prepared.sample, &with(uniform, outcome))?,
             top: (prepared.top_processed.as_ref())
@@ -295,8 +312,17 @@ impl Part {
             (&self.cuts, needs.cuts),
             (&self.draft_cuts, needs.draft_cuts),
         ] {
-            let groups = [of_blocks, of_rows, of_blocks, of_candidates, of_whole];
-            for (kernel, groups) in cuts.iter().zip(groups).filter(|_| needed) {
+            let (any, bins) = (needed.any, needed.any && needed.bins);
+            let kernels = [
+                (of_candidates, any),
+                (of_blocks, bins),
+                (of_rows, bins),
+                (of_blocks, bins),
+                (of_candidates, bins),
+                (of_whole, any),
+            ];
+            for (kernel, (groups, _)) in cuts.iter().zip(kernels).filter(|(_, (_, needed))| *needed)
+            {
                 kernel.encode(pass, groups);
             }
         }
@@ -305,10 +331,26 @@ impl Part {
         }
     }
 
-    /// Records the tests that look at several tokens together, parts in order.
-    pub fn encode_joint(&self, pass: &mut ComputePass<'_>) {
-        for joint in &self.joint {
-            joint.encode(pass, [self.batch, 1, 1]);
+    /// Records the tests that look at several tokens together, parts in order. With `turns` each child has a turn of its
+    /// own, as traversal of trees that were drawn by chance asks for.
+    pub fn encode_joint(&self, pass: &mut ComputePass<'_>, turns: bool) {
+        let [begin, sums, decide] = &self.joint;
+        let children = self.max_nodes.max(2) - 1;
+        let turns = match turns {
+            true => children,
+            false => children.div_ceil(TURN_CHILDREN),
+        };
+        begin.encode(pass, [self.batch, 1, 1]);
+        for turn in 0..turns {
+            // Block verification has all its nodes in the first.
+            let places = match turn {
+                0 => self.form.places(self.max_nodes, ROW_TURNS),
+                _ => 1,
+            };
+            if self.form.drafted {
+                sums.encode(pass, [self.blocks, places, self.batch]);
+            }
+            decide.encode(pass, [self.batch, 1, 1]);
         }
     }
 

@@ -162,7 +162,11 @@ impl VerifyPlan {
                 false => Vec::new(),
             },
             children: gpu.pipeline(&form.children()).await?,
-            joint: gpu.pipeline(&form.joint()).await?,
+            joint: [
+                gpu.pipeline(&form.joint_begin()).await?,
+                gpu.pipeline(&form.joint_sums()).await?,
+                gpu.pipeline(&form.joint()).await?,
+            ],
             walk: gpu.pipeline(&kernels::walk()).await?,
             check: gpu.pipeline(&kernels::check()).await?,
             top: match self.problem.top_log_probabilities {
@@ -193,7 +197,7 @@ pub struct PreparedVerify {
     pub(super) cuts: Vec<Arc<Pipeline>>,
     pub(super) draft_cuts: Vec<Arc<Pipeline>>,
     pub(super) children: Arc<Pipeline>,
-    pub(super) joint: Arc<Pipeline>,
+    pub(super) joint: [Arc<Pipeline>; 3],
     pub(super) walk: Arc<Pipeline>,
     pub(super) check: Arc<Pipeline>,
     pub(super) top: Option<PreparedTop>,

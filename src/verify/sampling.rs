@@ -113,6 +113,11 @@ impl Sampling {
         self.top_k > 0 || self.top_p < 1.0 || self.min_p > 0.0
     }
 
+    /// Whether top-p alone decides how many tokens are kept, of a vocabulary.
+    pub(super) fn cuts_by_mass(&self, vocabulary: u32) -> bool {
+        self.top_p < 1.0 && !(1..vocabulary).contains(&self.top_k)
+    }
+
     /// Whether the tokens that occurred change the distribution.
     pub fn has_penalty(&self) -> bool {
         self.repetition_penalty != 1.0 || self.presence_penalty != 0.0
