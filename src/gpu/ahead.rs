@@ -364,7 +364,7 @@ mod tests {
             assert_eq!(compiler.asked.load(Ordering::Relaxed), 1);
             ahead.close();
             // Nobody waits for a kernel that is asked for now but who asks.
-            assert!(runs(&gpu, &*ahead.pipeline(&kernels[1]).await.unwrap()));
+            assert!(runs(&gpu, &ahead.pipeline(&kernels[1]).await.unwrap()));
         });
     }
 
