@@ -43,7 +43,11 @@ fn decoder(gpu: &Gpu, max_draft: u32) -> Option<Decoder> {
 pub fn step_costs(gpu: &Gpu) -> Option<StepCosts> {
     let most = NODES.iter().max()? - 1;
     // A drafter that costs nothing.
-    let drafter = NgramDrafter::new(NgramOptions::default()).expect("a drafter");
+    let options = NgramOptions {
+        max_tokens: most as usize,
+        ..NgramOptions::default()
+    };
+    let drafter = NgramDrafter::new(options).expect("a drafter");
     let mut session = Session::new(gpu, decoder(gpu, most)?, Box::new(drafter));
     Some(pollster::block_on(session.measure_costs()).expect("steps"))
 }
