@@ -34,7 +34,7 @@ pub struct MedusaOptions {
 }
 
 impl Default for MedusaOptions {
-    /// With the rates of the demo model's heads (`models/`).
+    /// With the rates of the demo model's heads after the first part of their training (`models/`).
     fn default() -> Self {
         MedusaOptions {
             nodes: 64,
